@@ -159,7 +159,7 @@ def find_layout(
         mismatches=first.get(("lists", "mismatches")),
     )
 
-# %% ../nbs/api/00_sources.ipynb #7b4a2eb6
+# %% ../nbs/api/00_sources.ipynb #47cf5dde
 def require(
     layout: Layout,  # what was found
     source: str,  # a name in `SOURCES`
@@ -178,9 +178,9 @@ def require(
     if not found:
         names = wanted.files.get(role) or sum(wanted.files.values(), ())
         raise SourceError(
-            f"no {source}{f' ({role})' if role else ''} in {layout.folder}: looked there and in its "
-            f"direct sub folders for {', '.join(names)}. {wanted.title}: get it from {wanted.address} "
-            f"({wanted.size}; {wanted.terms}) and put it into that folder."
+            f"no {source}{f' ({role})' if role else ''} in {layout.folder}: looked there and in "
+            f"its direct sub folders for {', '.join(names)}. {wanted.title}: get it from "
+            f"{wanted.address} ({wanted.size}; {wanted.terms}) and put it into that folder."
         )
     return found
 
