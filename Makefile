@@ -1,0 +1,66 @@
+# One verb each. `make` alone says what there is.
+PARAMS ?= params/demo.yaml
+DATA ?=
+RUN ?= runs/demo
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help report test check lab site bench hooks lock clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# The environment: uv where it is found, else venv and pip; versions from the lock.
+$(READY): requirements.lock pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+	  echo "environment in $(VENV), with uv"; \
+	  [ -x $(BIN)/python ] || uv venv --quiet --python '>=3.11,<3.14' $(VENV); \
+	  uv pip install --quiet --python $(BIN)/python -r requirements.lock && \
+	  uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
+	else \
+	  python=; for name in python3.13 python3.12 python3.11 python3; do \
+	    if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
+	    then python=$$name; break; fi; done; \
+	  if [ -z "$$python" ]; then echo "no Python 3.11, 3.12 or 3.13 on the PATH: install one" \
+	    "(TensorFlow and gensim have no packages for others), then make again." >&2; exit 1; fi; \
+	  echo "environment in $(VENV), with $$python and pip (a few minutes, 3.3 GB)"; \
+	  [ -x $(BIN)/python ] || $$python -m venv $(VENV); \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .; \
+	fi
+	@touch $@
+
+report: $(READY) ## the whole report: PARAMS=params/demo.yaml, or params/sample.yaml with DATA=<folder>
+	$(BIN)/msd-genre report $(PARAMS) $(if $(DATA),--data "$(DATA)")
+
+test: $(READY) ## lessons and tests; those on real songs where MSD_GENRE_DATA is set
+	$(BIN)/nbdev_test --path nbs/api --n_workers 0 --do_print
+	$(BIN)/nbdev_test --path nbs/guides --n_workers 0 --do_print
+	$(BIN)/python -m pytest
+
+check: $(READY) ## what a commit must pass: exported, clean, no difference in git, linted, tested
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+	git diff --exit-code --stat
+	$(BIN)/ruff check .
+	$(MAKE) test
+
+lab: $(READY) ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=. nbs/index.ipynb
+
+site: $(READY) ## the pages of a finished run again: RUN=runs/demo
+	$(BIN)/msd-genre site $(RUN)
+
+bench: $(READY) ## every benchmark; tables here, figures in results/benchmarks
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+hooks: $(READY) ## git hooks that keep notebooks clean and merges quiet
+	$(BIN)/nbdev_install_hooks
+
+lock: ## requirements.lock from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate \
+	  --quiet --upgrade pyproject.toml -o requirements.lock
+
+clean: ## remove what was made, but for the environment and the raw data
+	rm -rf runs _site _proc build dist *.egg-info .pytest_cache .ruff_cache
