@@ -1,0 +1,131 @@
+"""A run's artefacts: reused when nothing changed, made again when anything did, never half there."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from msd_genre import runs
+
+
+@pytest.fixture
+def run(tmp_path):
+    return runs.create_run({"seed": 1}, tmp_path / "run")
+
+
+def write(text, calls):
+    def build(path):
+        calls.append(text)
+        path.write_text(text)
+
+    return build
+
+
+def test_an_artefact_is_made_once_and_again_when_its_file_is_gone(run):
+    calls = []
+    for _ in range(2):
+        path = run.make("a.json", write("1", calls), params={"x": 1})
+    assert calls == ["1"]
+    path.unlink()
+    run.make("a.json", write("1", calls), params={"x": 1})
+    assert calls == ["1", "1"]
+
+
+def test_a_changed_input_makes_what_depends_on_it_again(run):
+    calls = []
+    run.make("a.json", write("1", []), params={"x": 1})
+    run.make("b.json", write("b", calls), inputs=["a.json"])
+    run.make("a.json", write("1", []), params={"x": 2})  # made again, with the same content
+    run.make("b.json", write("b", calls), inputs=["a.json"])
+    assert calls == ["b"]
+    run.make("a.json", write("2", []), params={"x": 3})
+    run.make("b.json", write("b", calls), inputs=["a.json"])
+    assert calls == ["b", "b"]
+
+
+def test_a_changed_module_changes_the_key(tmp_path, monkeypatch):
+    (tmp_path / "upper.py").write_text("from .lower import f\n")
+    (tmp_path / "lower.py").write_text("def f():\n    return 1  # one\n")
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
+    before = runs.source_digest(["upper"])
+    (tmp_path / "lower.py").write_text("def f():\n    return 1  # another comment\n")
+    assert runs.source_digest(["upper"]) == before
+    (tmp_path / "lower.py").write_text("def f():\n    return 2\n")
+    assert runs.source_digest(["upper"]) != before
+
+
+def test_a_builder_that_fails_leaves_nothing_and_keeps_its_scratch(run):
+    def fail(path):
+        (run.scratch("a") / "done.txt").write_text("half")
+        path.mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.make("a", fail)
+    assert not (run.dir / "a").exists()
+    assert not [p for p in run.dir.iterdir() if p.name.startswith(".a-")]
+
+    def go_on(path):
+        assert (run.scratch("a") / "done.txt").read_text() == "half"
+        path.mkdir()
+
+    run.make("a", go_on)
+    assert not list((run.dir / ".scratch").iterdir())
+
+
+def test_scratch_of_other_parameters_is_not_taken_over(run):
+    def fail(path):
+        (run.scratch("a") / "done.txt").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.make("a", fail, params={"x": 1})
+
+    def build(path):
+        assert not list(run.scratch("a").iterdir())
+        path.touch()
+
+    run.make("a", build, params={"x": 2})
+
+
+def test_the_sidecar_says_what_made_an_artefact(run):
+    run.make("deep/a.json", write("1", []), params={"x": 1}, modules=["runs"])
+    said = json.loads((run.dir / ".keys" / "deep__a.json.json").read_text())
+    assert said["params"] == {"x": 1} and said["modules"]["names"] == ["runs"]
+    assert said["digest"] == runs.file_digest(run.dir / "deep" / "a.json")
+    assert said["stamp"]["seed"] == 1 and "tensorflow" in said["stamp"]["versions"]
+
+
+def test_reading_is_traced_for_the_runner(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("MSD_GENRE_TRACE", str(tmp_path / "trace"))
+    run.make("folder", lambda path: (path.mkdir(), (path / "a.json").write_text("1")))
+    run.read("folder/a.json")
+    lines = [json.loads(line) for line in (tmp_path / "trace").read_text().splitlines()]
+    assert [line["read"] for line in lines] == ["folder", "folder/a.json"]
+    assert {line["digest"] for line in lines} == {runs.file_digest(run.dir / "folder")}
+
+
+def test_a_relative_run_counts_from_the_project_wherever_a_notebook_runs(tmp_path, monkeypatch):
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "nbs" / "report").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "nbs" / "report")
+    run = runs.create_run({"seed": 1}, "runs/x")
+    assert run.dir == tmp_path / "runs" / "x"
+
+
+def test_what_is_missing_says_what_to_run(run):
+    with pytest.raises(runs.RunError, match="make report"):
+        runs.open_run(run.dir / "none")
+    with pytest.raises(runs.RunError, match="an earlier chapter makes it"):
+        run.read("split.parquet")
+    run.make("a.txt", write("1", []))
+    with pytest.raises(runs.RunError, match="no reader for '.txt'"):
+        run.read("a.txt")
+
+
+def test_a_run_goes_on_with_new_parameters_and_keeps_what_it_knows_of_its_data(run):
+    run.record(data="abc", fictional=True)
+    again = runs.create_run({"seed": 2}, run.dir)
+    assert again.seed == 2 and again.stamp["data"] == "abc" and again.stamp["seed"] == 2
+    assert Path(again.dir, "params.yaml").is_file() and os.environ.get("MSD_GENRE_TRACE") is None
