@@ -1,4 +1,4 @@
-"""A run's artefacts: reused when nothing changed, made again when anything did, never half there."""
+"""A run's artefacts: reused when nothing changed, made again when anything did, never half."""
 
 import json
 import os
@@ -120,7 +120,7 @@ def test_what_is_missing_says_what_to_run(run):
     with pytest.raises(runs.RunError, match="an earlier chapter makes it"):
         run.read("split.parquet")
     run.make("a.txt", write("1", []))
-    with pytest.raises(runs.RunError, match="no reader for '.txt'"):
+    with pytest.raises(runs.RunError, match=r"no reader for '\.txt'"):
         run.read("a.txt")
 
 
