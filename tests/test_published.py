@@ -1,0 +1,110 @@
+"""The published numbers: what the tables hold, and what the text of the report may rest on."""
+
+import json
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from msd_genre import published
+from msd_genre.genres import WRITEUP_GENRES
+from msd_genre.metrics import SCORES
+from msd_genre.songs import SongError
+
+
+def test_genre_counts_are_the_histogram_of_the_last_funnel_step():
+    counts = published.genre_counts()
+    assert set(counts.index) == set(WRITEUP_GENRES)
+    assert counts.sum() == published.funnel().kept.iloc[-1] == 32_648
+    assert counts.is_monotonic_decreasing
+    assert round(published.majority_share(), 4) == 0.5206
+
+
+def test_funnel_loses_what_lies_between_its_steps():
+    table = published.funnel()
+    assert table.kept.tolist() == [100_600, 59_134, 32_648]
+    assert table.lost.tolist()[1:] == [41_466, 26_486]
+    assert table.lost.isna().tolist() == [True, False, False]
+
+
+def test_grid_history_has_each_epoch_of_each_setting():
+    history = published.grid_history()
+    settings = history.groupby(["batch_size", "learning_rate", "filters"])
+    assert settings.ngroups == 3 * 4 * 2
+    assert all(group.tolist() == list(range(1, 21)) for _, group in settings.epoch)
+    # The rows scored were 19,000 resampled ones, cut 70 to 30: accuracies are whole counts.
+    for column, rows in {"train_accuracy": 13_300, "validation_accuracy": 5_700}.items():
+        counts = history[column] * rows
+        assert np.abs(counts - counts.round()).max() < 0.01, column
+
+
+def test_scores_name_what_they_are_and_where_they_stand():
+    table = published.scores()
+    assert set(table.model) == {"baseline", "cnn", "lstm", "majority"}
+    assert set(table.score) <= set(SCORES)
+    assert table.value.between(0, 1).all()
+    assert not table[["where", "note", "part"]].isin(["", None]).any().any()
+    claimed = table[table.claimed]
+    assert not claimed.duplicated(["model", "score"]).any()
+    ranges = claimed[claimed.low.notna()]
+    assert ((ranges.low <= ranges.value) & (ranges.value <= ranges.high)).all()
+
+
+def test_best_validation_accuracy_is_the_best_of_the_grid():
+    table = published.scores()
+    best = published.grid_history().validation_accuracy.max()
+    assert round(best, 4) in table.value[table.part == "validation"].tolist()
+
+
+@pytest.mark.parametrize("name", ["genre_counts", "grid_history", "funnel", "scores"])
+def test_each_file_names_its_source(name):
+    text = files("msd_genre").joinpath("data", f"published_{name}.json").read_text("utf-8")
+    assert json.loads(text)["source"] == published.SOURCE
+    assert published.SOURCE_URL in published.SOURCE
+
+
+@pytest.fixture
+def song_folder(tmp_path):
+    "Two files of one invented song."
+    rng = np.random.default_rng(0)
+    for kind in ("chroma", "timbre"):
+        table = pd.DataFrame(rng.random((5, 12))).add_prefix(f"{kind}_")
+        table.insert(0, "seconds", [0.0, 0.2, 0.5, 0.9, 1.4])
+        table.to_csv(tmp_path / f"no_such_song_{kind}.csv", index=False)
+    return tmp_path
+
+
+def test_three_songs_reads_what_the_files_hold(song_folder):
+    song = published.three_songs(song_folder)["no such song"]
+    stored = pd.read_csv(song_folder / "no_such_song_timbre.csv")
+    assert np.array_equal(song.timbre, stored.filter(like="timbre_"))
+    assert song.start_s.tolist() == [0.0, 0.2, 0.5, 0.9, 1.4]
+
+
+def test_three_songs_says_what_is_missing_or_wrong(song_folder, tmp_path):
+    with pytest.raises(published.PublishedError, match=r"no <name>_chroma\.csv"):
+        published.three_songs(tmp_path / "elsewhere")
+    timbre = song_folder / "no_such_song_timbre.csv"
+    good = timbre.read_text()
+    timbre.write_text(good.replace("timbre_11", "loudness"))
+    with pytest.raises(published.PublishedError, match="timbre_11"):
+        published.three_songs(song_folder)
+    timbre.write_text("\n".join(good.splitlines()[:-1]))
+    with pytest.raises(published.PublishedError, match="differ in their seconds"):
+        published.three_songs(song_folder)
+    timbre.write_text(good.replace("\n0.2,", "\nsoon,"))
+    with pytest.raises(published.PublishedError, match="expected numbers"):
+        published.three_songs(song_folder)
+    timbre.unlink()
+    with pytest.raises(published.PublishedError, match="chroma and a timbre file"):
+        published.three_songs(song_folder)
+
+
+def test_three_songs_refuses_values_that_are_no_chroma(song_folder):
+    path = song_folder / "no_such_song_chroma.csv"
+    table = pd.read_csv(path)
+    table.loc[2, "chroma_4"] = 7.0
+    table.to_csv(path, index=False)
+    with pytest.raises(SongError, match="chroma"):
+        published.three_songs(song_folder)
