@@ -138,7 +138,7 @@ def resample(
         copies[rows] = np.bincount(drawn, minlength=len(rows))
     return copies
 
-# %% ../nbs/api/30_splits.ipynb #28cf8388
+# %% ../nbs/api/30_splits.ipynb #ec3a9bee
 def make_split(
     catalog: pd.DataFrame,  # track_id, artist_id, genre; kept rows only
     protocol: str,  # a name of `PROTOCOLS`
@@ -163,8 +163,10 @@ def make_split(
     test = _test_part(songs, protocol, seed, fold, test_share, None if allow_absent else min_songs)
     kept = songs.genre.isin(kept_genres(songs.genre[~test], min_songs).index)
     if songs.genre[kept].nunique() < 2:
-        sizes = songs.genre[~test].value_counts().to_dict()
-        raise SplitError(f"fewer than two genres have more than {min_songs} train songs: {sizes}")
+        raise SplitError(
+            f"fewer than two genres have more than {min_songs} train songs: "
+            f"{songs.genre[~test].value_counts().to_dict()}; lower min_songs or add songs"
+        )
     train, sizes = songs[kept & ~test], {"largest": largest, "others": others}
     rng = _stream(seed, "resample", fold)
     if protocol == "as_coded":
