@@ -45,7 +45,7 @@ class LyricCounts:
     counts: sparse.csr_array  # (n, n_stems) int32, how often stem j occurs in track i
     stems: list[str]  # n_stems, in the order of the `%` line: the most frequent first
 
-# %% ../nbs/api/12_lyrics.ipynb #2a14a684
+# %% ../nbs/api/12_lyrics.ipynb #e9e01311
 def _whole_lines(path: Path) -> list[bytes]:
     "The lines of a file that end with a newline; warns of a last one that does not, and drops it."
     if not path.is_file():
@@ -55,7 +55,7 @@ def _whole_lines(path: Path) -> list[bytes]:
         warnings.warn(
             f"{path}, line {len(lines) + 1}: the file ends within this line, a broken download? "
             f"Dropped {rest[:60]!r}; end the file with a newline if it is whole.",
-            stacklevel=3,
+            stacklevel=4,
         )
     return lines
 
