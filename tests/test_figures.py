@@ -1,0 +1,592 @@
+"""Figures: what they promise to chapters, to the site, and to the other modules."""
+
+import html
+import itertools
+import re
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pandas as pd
+import pypandoc
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from nbclient import NotebookClient
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from msd_genre import figures, published
+
+GENRES = [
+    *("Vocal", "Punk", "Rock", "Country", "Blues", "New", "World", "Reggae", "Jazz", "Folk"),
+    *("RnB", "International", "Pop_Rock", "Electronic", "Metal", "Rap", "Pop", "Latin"),
+]  # the write-up's 18
+Song = namedtuple("Song", "start_s chroma timbre")
+
+
+def _rng():
+    return np.random.default_rng(7)
+
+
+def _song(n):
+    rng = _rng()
+    starts = np.r_[0, np.cumsum(rng.gamma(2, 0.15, n - 1))]
+    return Song(starts, rng.random((n, 12)), rng.normal(0, 60, (n, 12)))
+
+
+def _songs(count=3):
+    title = "An Artist With a Name: A Title That Takes $ and Two Lines"
+    return {f"{title} {number}": _song(320 + number) for number in range(count)}
+
+
+def _counts():
+    return pd.Series(np.arange(len(GENRES))[::-1] ** 3, index=GENRES)
+
+
+def _steps():
+    names = [
+        "song files found",
+        "a step whose name is so long that it takes two lines",
+        "with lyrics",
+    ]
+    return pd.DataFrame({"step": names, "kept": [1_000_000, 59_134, 32_648]})
+
+
+def _history(model, epochs):
+    fall = np.exp(-np.arange(epochs) / 3)
+    return pd.DataFrame(
+        {
+            "model": model,
+            "epoch": range(1, epochs + 1),
+            "accuracy": 0.7 - 0.5 * fall,
+            "loss": 1 + 80 * fall,
+            "val_accuracy": 0.5 - 0.3 * fall,
+            "val_loss": 2 + 80 * fall,
+        }
+    )
+
+
+def _grid_setting():
+    history = published.grid_history()
+    chosen = history[(history["batch_size"] == 10) & (history["learning_rate"] == 1e-3)]
+    return chosen[chosen["filters"] == 128]
+
+
+def _decisions():
+    rng = _rng()
+    truth = rng.integers(0, len(GENRES), 400)
+    scores = rng.random((400, len(GENRES))) + 0.5 * np.eye(len(GENRES))[truth]
+    return np.eye(len(GENRES))[truth], scores
+
+
+def _curves():
+    truth, scores = _decisions()
+    parts = {g: (truth[:, i], scores[:, i]) for i, g in enumerate(GENRES)}
+    parts["micro"] = truth.ravel(), scores.ravel()
+    tables = []
+    for genre, pair in parts.items():
+        precision, recall, _ = precision_recall_curve(*pair)
+        tables.append(pd.DataFrame({"genre": genre, "recall": recall, "precision": precision}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _matrix():
+    counts = _rng().poisson(np.eye(len(GENRES)) * 3000 + 30)
+    counts[GENRES.index("International")] = 0
+    return pd.DataFrame(counts, index=GENRES, columns=GENRES)
+
+
+def _scores():
+    table = pd.DataFrame(
+        itertools.product(
+            ["baseline", "cnn", "lstm", "logistic regression on statistics"],
+            ["accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "macro_ap"],
+        ),
+        columns=["model", "score"],
+    )
+    value = _rng().uniform(0.2, 0.6, len(table))
+    return table.assign(value=value, low=value - 0.05, high=value + 0.04)
+
+
+def _points(n=500):
+    rng = _rng()
+    genre = rng.choice(GENRES, n, p=_counts() / _counts().sum())
+    return pd.DataFrame({"x": rng.normal(0, 9, n), "y": rng.normal(0, 9, n), "genre": genre})
+
+
+def _layers():
+    rows = [
+        (f"{kind}", "InputLayer", (None, 300, 12), 0, []) for kind in ("chroma", "timbre", "lyrics")
+    ]
+    for kind in ("chroma", "timbre"):
+        rows.append((f"{kind}_convolution_1", "Conv1D", (None, 297, 128), 131_328, [kind]))
+        rows.append(
+            (f"{kind}_mean", "GlobalAveragePooling1D", (None, 128), 0, [f"{kind}_convolution_1"])
+        )
+    rows.append(("song", "Concatenate", (None, 306), 0, ["chroma_mean", "timbre_mean", "lyrics"]))
+    rows.append(("genre", "Dense", (None, 18), 5526, ["song"]))
+    return pd.DataFrame(rows, columns=["layer", "kind", "output_shape", "parameters", "inputs"])
+
+
+FIGURES = {
+    "funnel": lambda: figures.funnel(_steps(), published.funnel()),
+    "genre_histogram": lambda: figures.genre_histogram(_counts(), published.genre_counts()),
+    "chroma_heatmap": lambda: figures.chroma_heatmap(_songs()),
+    "timbre_heatmap": lambda: figures.timbre_heatmap(_songs(4), max_seconds=30),
+    "segment_counts": lambda: figures.segment_counts(_rng().integers(310, 3000, 700)),
+    "segment_lengths": lambda: figures.segment_lengths(_rng().lognormal(-1.5, 0.6, 5000)),
+    "lyric_coverage": lambda: figures.lyric_coverage(
+        pd.DataFrame(
+            {"found": ["", "reverse", "stem"], "words": [338, 653, 4009], "tokens": [90, 700, 9210]}
+        )
+    ),
+    "model_diagram": lambda: figures.model_diagram(_layers(), "cnn"),
+    "learning_curves": lambda: figures.learning_curves(
+        pd.concat([_history("baseline", 9), _history("cnn", 20)], ignore_index=True),
+        _grid_setting(),
+    ),
+    "learning_curves, one epoch": lambda: figures.learning_curves(_history("", 1)),
+    "precision_recall": lambda: figures.precision_recall(_curves()),
+    "confusion": lambda: figures.confusion(_matrix()),
+    "score_intervals": lambda: figures.score_intervals(
+        _scores(), {"accuracy": 0.52, "macro_f1": 0.04}, published.scores()
+    ),
+    "embedding_map": lambda: figures.embedding_map(_points()),
+}
+
+
+@pytest.fixture(scope="module", params=FIGURES, ids=str)
+def figure(request):
+    drawn = FIGURES[request.param]()
+    drawn.draw_without_rendering()
+    return drawn
+
+
+def test_returns_a_closed_figure(figure):
+    assert isinstance(figure, Figure)
+    assert plt.get_fignums() == []
+
+
+def test_nothing_is_cut_off(figure):
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert width == figures.WIDTH_IN
+    assert drawn.x0 >= -0.01 and drawn.y0 >= -0.01
+    assert drawn.x1 <= width + 0.01 and drawn.y1 <= height + 0.01
+
+
+def test_title_stands_clear_of_panels_and_legends(figure):
+    title = figure._suptitle
+    assert title.get_text()
+    below = [axes.get_tightbbox() for axes in figure.axes]
+    below += [legend.get_window_extent() for legend in figure.legends]
+    assert not any(title.get_window_extent().overlaps(box) for box in below if box is not None)
+
+
+def test_legends_stand_clear_of_panels(figure):
+    for legend in figure.legends:
+        assert not any(
+            legend.get_window_extent().overlaps(axes.get_tightbbox()) for axes in figure.axes
+        )
+
+
+def test_panels_have_labels(figure):
+    labels = [text for axes in figure.axes for text in (axes.get_xlabel(), axes.get_ylabel())]
+    labels += [figure.get_supxlabel(), figure.get_supylabel()]
+    assert any(labels) or not any(axes.axison for axes in figure.axes)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("funnel", "tracks"),
+        ("genre_histogram", "(%)"),
+        ("chroma_heatmap", "(s)"),
+        ("timbre_heatmap", "(s)"),
+        ("segment_counts", "songs"),
+        ("segment_lengths", "(s,"),
+        ("lyric_coverage", "(%)"),
+        ("learning_curves", "(%)"),
+        ("confusion", "(%)"),
+        ("score_intervals", "(0 to 1)"),
+        ("embedding_map", "(no unit)"),
+    ],
+)
+def test_axes_say_their_unit(name, unit):
+    drawn = FIGURES[name]()
+    labels = [text for axes in drawn.axes for text in (axes.get_xlabel(), axes.get_ylabel())]
+    assert any(unit in label for label in [*labels, drawn.get_supxlabel()])
+
+
+# A genre's look
+
+
+def test_every_genre_of_the_writeup_has_its_own_look():
+    styles = [figures.GENRE_STYLE[genre] for genre in GENRES]
+    assert len({(style.colour, style.marker) for style in styles}) == len(GENRES)
+    assert len({(style.colour, style.dash) for style in styles}) == len(GENRES)
+
+
+def test_looks_are_fixed():
+    assert figures.genre_colour("Rock") == "#0072B2"
+    assert figures.genre_style("Metal") == ("#000000", "o", "")
+    assert (
+        figures.genre_style("New Age") == figures.genre_style("New") == ("#56B4E9", "s", (4, 1.5))
+    )
+
+
+def test_an_unknown_genre_gets_one_look_and_no_known_one():
+    style = figures.genre_style("Spacefolk")
+    assert style == figures.genre_style("Spacefolk")
+    assert style.marker not in {known.marker for known in figures.GENRE_STYLE.values()}
+
+
+@pytest.mark.parametrize(
+    "blindness",
+    [
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ],
+    ],
+    ids=["protanopia", "deuteranopia", "tritanopia"],
+)
+def test_colours_differ_for_the_colour_blind(blindness):
+    # Machado, Oliveira and Fernandes (2009), severity 1; distances in CIE L*a*b*, D65.
+    rgb = np.array([to_rgb(colour) for colour in figures.OKABE_ITO.values()])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.transpose(blindness), 0, 1)
+    xyz = (
+        seen
+        @ np.transpose(
+            [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+        )
+        / [0.9505, 1, 1.089]
+    )
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    lab = np.c_[116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])]
+    distances = [np.linalg.norm(a - b) for a, b in itertools.combinations(lab, 2)]
+    assert min(distances) > 10
+
+
+# What figures say
+
+
+def test_legend_has_the_average_precision_of_scikit_learn():
+    truth, scores = _decisions()
+    pooled = average_precision_score(truth.ravel(), scores.ravel())
+    legend = figures.precision_recall(_curves()).axes[0].get_legend()
+    texts = {text.get_text().split("  ")[1]: text.get_text()[:4] for text in legend.get_texts()}
+    assert texts["all pooled (micro)"] == f"{pooled:.2f}"
+    expected = average_precision_score(truth, scores, average=None)
+    assert [texts[genre] for genre in GENRES] == [f"{score:.2f}" for score in expected]
+
+
+def test_average_precision_does_not_depend_on_the_curve_s_direction():
+    curve = _curves().query("genre == 'Rock'")
+    assert figures._average_precision(curve) == pytest.approx(
+        figures._average_precision(curve[::-1])
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("funnel", "32,648 of 1,000,000 tracks remain (3.3 %)"),
+        ("genre_histogram", "Vocal is 21.0 % of 23,409 songs"),
+        ("lyric_coverage", "99.1 % of 10,000 tokens and 93.2 % of 5,000 words have a vector"),
+        ("model_diagram", "cnn: 9 layers, 268,182 parameters, 97.9 % of them in Conv1D layers"),
+    ],
+)
+def test_title_states_the_finding(name, finding):
+    assert FIGURES[name]()._suptitle.get_text().replace("\n", " ") == finding
+
+
+def test_confusion_names_the_error_of_most_songs():
+    matrix = pd.DataFrame([[90, 10], [6, 4]], index=["Rock", "Punk"], columns=["Rock", "Punk"])
+    title = figures.confusion(matrix)._suptitle.get_text().replace("\n", " ")
+    assert title == (
+        "85.5 % of 110 songs are on the diagonal; the most frequent error: "
+        "10 of Rock (10.0 %) taken for Punk"
+    )
+
+
+def test_map_counts_nearest_neighbours_of_the_same_genre():
+    genres = ["Rock", "Rock", "Rap", "Pop", "Pop"]  # by chance, 2 of 10 pairs are alike
+    points = pd.DataFrame({"x": [0, 0, 10, 11.5, 12], "y": 0, "genre": genres})
+    assert figures._neighbour_text(points).startswith("80.0 % of 5 songs")
+    assert figures._neighbour_text(points).endswith("(shuffled: 20.0 %)")
+
+
+def test_published_new_meets_our_new_age():
+    drawn = figures.genre_histogram(
+        pd.Series({"Rock": 3, "New Age": 1}), pd.Series({"Rock": 1, "New": 1})
+    )
+    assert [tick.get_text() for tick in drawn.axes[0].get_yticklabels()] == [
+        "Rock (3)",
+        "New Age (1)",
+    ]
+
+
+def test_heatmap_columns_begin_where_segments_begin():
+    song = _song(320)
+    mesh = figures.chroma_heatmap({"A: B": song}).axes[0].collections[0]
+    edges = mesh.get_coordinates()[0, :, 0]
+    np.testing.assert_allclose(edges, song.start_s[:301])
+    np.testing.assert_allclose(mesh.get_array(), song.chroma[:300].T)
+
+
+def test_heatmap_of_a_song_with_one_segment():
+    drawn = figures.timbre_heatmap({"A: B": Song(np.zeros(1), np.ones((1, 12)), np.ones((1, 12)))})
+    assert drawn.axes[0].get_xlim() == (0, 1)
+
+
+def test_epochs_on_the_axis_are_those_that_were_run():
+    drawn = figures.learning_curves(_history("cnn", 3))
+    axes = drawn.axes[0]
+    low, high = axes.get_xlim()
+    assert {tick for tick in axes.get_xticks() if low <= tick <= high} == {1, 2, 3}
+
+
+def test_models_stand_in_the_order_of_the_first_score():
+    table = _scores()
+    first = table[table["score"] == "accuracy"].sort_values("value", ascending=False)
+    drawn = figures.score_intervals(table)
+    assert [tick.get_text() for tick in drawn.axes[0].get_yticklabels()] == first["model"].tolist()
+
+
+def test_layers_of_a_diagram_never_share_a_place():
+    inputs = {
+        "a": [],
+        "b": [],
+        "left": ["a"],
+        "right": ["a"],
+        "other": ["b"],
+        "sum": ["left", "right", "other", "a"],
+    }
+    places = figures._layer_places(inputs)
+    for (x0, row0), (x1, row1) in itertools.combinations(places.values(), 2):
+        assert row0 != row1 or abs(x0 - x1) >= 1
+    assert all(places[layer][1] > places[source][1] for layer in inputs for source in inputs[layer])
+
+
+@pytest.mark.parametrize("name", ["baseline", "cnn", "lstm"])
+def test_diagram_of_each_model_of_the_report(name):
+    from msd_genre import models
+
+    table = models.layer_table(models.build_model(name, 18))
+    drawn = figures.model_diagram(table, name)
+    texts = [text.get_text() for text in drawn.axes[0].texts]
+    assert set(table["layer"]) <= set(texts)
+    box, (width, height) = drawn.get_tightbbox(), drawn.get_size_inches()
+    assert width == figures.WIDTH_IN and box.x0 >= 0 and box.x1 <= width and box.y1 <= height
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: figures.funnel(pd.DataFrame({"step": ["a"]})), "no column kept.*found step"),
+        (lambda: figures.funnel(_steps().iloc[:0]), "no rows"),
+        (lambda: figures.genre_histogram(pd.Series(dtype=int)), "no songs are counted"),
+        (lambda: figures.chroma_heatmap({}), "no songs"),
+        (lambda: figures.timbre_heatmap({}), "no songs"),
+        (lambda: figures.segment_counts([]), "no songs"),
+        (lambda: figures.segment_lengths([0.0]), "expected seconds"),
+        (
+            lambda: figures.model_diagram(_layers().iloc[1:]),
+            "layers read from chroma, .*its layers are timbre",
+        ),
+        (lambda: figures.confusion(_matrix() * 0), "counts no songs"),
+        (
+            lambda: figures.learning_curves(_history("cnn", 2), pd.DataFrame({"epoch": [1]})),
+            "published",
+        ),
+        (
+            lambda: figures.markdown_table(_steps(), {"keptt": "d"}),
+            "no column keptt.*found step, kept",
+        ),
+    ],
+)
+def test_bad_input_is_named(draw, message):
+    with pytest.raises(figures.FigureError, match=message):
+        draw()
+    assert plt.get_fignums() == []
+
+
+# Tables
+
+
+def test_numbers_in_a_table():
+    table = pd.DataFrame(
+        {
+            "year": pd.array([1999, None], dtype="Int64"),
+            "plays": [1234567, 8],
+            "share": [0.52063, np.nan],
+            "seconds": [1234.56, 2.5],
+            "listeners": [4000.0, np.nan],
+            "kept": [True, False],
+            "value": [12345, "as is"],
+        }
+    )
+    lines = figures.markdown_table(table, {"seconds": ",.1f"}).splitlines()
+    assert [cell.strip() for cell in lines[2].strip("|").split("|")] == [
+        "1999",
+        "1,234,567",
+        "0.521",
+        "1,234.6",
+        "4,000",
+        "yes",
+        "12,345",
+    ]
+    assert [cell.strip() for cell in lines[3].strip("|").split("|")] == [
+        "–",
+        "8",
+        "–",
+        "2.5",
+        "–",
+        "no",
+        "as is",
+    ]
+    right = [cell.endswith(":") for cell in lines[1].strip("|").split("|")]
+    assert right == [True, True, True, True, True, False, False]
+
+
+NASTY = [
+    "a | b",
+    "$ave $ome",
+    "*star* _line_ `code`",
+    "<3 & <b>",
+    "@home, me@home",
+    r"back\slash\|",
+    "Pop_Rock",
+    "~~gone~~ 2^10^",
+    "two\nlines",
+]
+
+
+def test_text_of_a_cell_comes_out_of_pandoc_as_it_went_in():
+    page = pypandoc.convert_text(
+        figures.markdown_table(pd.DataFrame({"title": NASTY})), "html", format="markdown"
+    )
+    cells = [
+        re.sub(r"\s+", " ", html.unescape(cell))
+        for cell in re.findall(r"<td[^>]*>(.*?)</td>", page, re.S)
+    ]
+    assert cells == [text.replace("\n", " ") for text in NASTY]
+
+
+def test_columns_of_markdown_stay_markdown():
+    table = pd.DataFrame({"term": ["**bold** | $x$"], "n": [1]})
+    assert r"**bold** \| $x$" in figures.markdown_table(table, markdown=["term"])
+
+
+def test_the_index_is_shown_on_request_only():
+    table = pd.DataFrame({"songs": [5]}, index=pd.Index(["Rock"], name="genre"))
+    assert "Rock" not in figures.markdown_table(table)
+    assert figures.markdown_table(table, index=True).splitlines()[0].split() == [
+        "|",
+        "genre",
+        "|",
+        "songs",
+        "|",
+    ]
+
+
+# In a notebook
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    cells = [
+        "import pandas as pd\nfrom msd_genre import figures\n"
+        "steps = pd.DataFrame({'step': ['found', 'kept'], 'kept': [1200, 900]})",
+        "figures.show(figures.funnel(steps), 'Most *tracks* remain.', 'Two bars.', dpi=40)",
+        "figures.show_table(steps, 'Two steps.')",
+        "figures.funnel(steps)",
+        "fig = figures.funnel(steps)",
+        "figures.show(fig, 'No alt text.', ' ')",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        timeout=120,
+        allow_errors=True,
+        resources={"metadata": {"path": str(tmp_path_factory.mktemp("notebook"))}},
+    )
+    written = nbformat.writes(client.execute())
+    return [cell.outputs for cell in nbformat.reads(written, as_version=4).cells]
+
+
+def test_show_writes_one_picture_and_its_caption(outputs):
+    picture, caption = outputs[1]
+    assert picture["data"]["image/png"].startswith("iVBOR")
+    assert picture["metadata"]["image/png"]["alt"] == picture["data"]["text/plain"] == "Two bars."
+    assert caption["data"]["text/markdown"] == "Most *tracks* remain."
+    assert caption["metadata"]["msd_genre"] == {
+        "role": "caption",
+        "text": "Most *tracks* remain.",
+        "alt": "Two bars.",
+    }
+
+
+def test_show_table_writes_markdown_and_its_caption(outputs):
+    table, caption = outputs[2]
+    assert "| 1,200 |" in table["data"]["text/markdown"].replace("  ", " ")
+    assert caption["metadata"]["msd_genre"] == {"role": "caption", "text": "Two steps.", "alt": ""}
+    assert not any("text/html" in output["data"] for output in (table, caption))
+
+
+def test_a_figure_is_shown_once_or_not_at_all(outputs):
+    assert [len(cell) for cell in outputs[3:5]] == [1, 0]
+    assert "image/png" in outputs[3][0]["data"]
+
+
+def test_a_figure_without_alt_text_is_refused(outputs):
+    assert outputs[5][0]["ename"] == "FigureError"
+    assert "alt text" in outputs[5][0]["evalue"]
+
+
+def test_captions_outlive_the_cleaning_of_notebooks():
+    page = nbformat.read(Path(__file__).parents[1] / "nbs/api/71_figures.ipynb", as_version=4)
+    shown = [
+        cell.outputs for cell in page.cells if cell.cell_type == "code" and len(cell.outputs) == 2
+    ]
+    assert len(shown) >= 13
+    assert all(cell[1]["metadata"]["msd_genre"]["role"] == "caption" for cell in shown)
+
+
+def test_pictures_are_the_same_bytes_each_time(tmp_path):
+    for name in ("one", "two"):
+        FIGURES["embedding_map"]().savefig(
+            tmp_path / name, format="png", dpi=40, metadata={"Software": None}
+        )
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_importing_figures_loads_no_models_and_no_readers():
+    code = (
+        "import sys, msd_genre.figures; print(sorted({'tensorflow', 'keras', 'h5py', 'gensim', "
+        "'msd_genre.songs', 'msd_genre.published', 'IPython'} & set(sys.modules)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"
