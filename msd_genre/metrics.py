@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCORES', 'MetricError', 'validate_predictions', 'scores', 'majority_predictions', 'per_class', 'confusion',
-           'pr_curves', 'artist_weights', 'weighted_scores', 'score_intervals']
+           'pr_curves', 'artist_weights', 'weighted_scores', 'score_intervals', 'score_models', 'score_table']
 
 # %% ../nbs/api/40_metrics.ipynb #ed0fefe6
 from itertools import pairwise
@@ -334,3 +334,35 @@ def score_intervals(
     )
     incomplete = float((drawn.genres < predictions.genre.nunique()).mean())
     return table.assign(songs=len(artists), artists=artists.nunique(), incomplete=incomplete)
+
+# %% ../nbs/api/40_metrics.ipynb #b20ba02a
+def score_models(
+    predictions: dict[str, pd.DataFrame],  # name -> predictions of one part, the same songs in each
+    groups: pd.Series,  # artist_id, indexed by track_id
+    train_genres: pd.Series,  # genre of each train song, before resampling
+    n_boot: int = 1000,  # resamples
+    seed: int = 0,
+) -> pd.DataFrame:  # model ("majority" last), and the columns of `score_intervals`
+    "Scores with intervals of several models, and of always answering train's most frequent genre."
+    tables = list(predictions.values())
+    songs = tables[0].track_id.tolist()
+    if any(table.track_id.tolist() != songs for table in tables):
+        raise MetricError("the models do not answer for the same songs in the same order")
+    classes = sorted({name for table in tables for name in _outputs(table)} | {*tables[0].genre})
+    constant = majority_predictions(train_genres, tables[0])
+    rows = [
+        score_intervals(table, groups, n_boot, seed, classes=classes).assign(model=name)
+        for name, table in {**predictions, "majority": constant}.items()
+    ]
+    return pd.concat(rows, ignore_index=True)[["model", *rows[0].columns.drop("model")]]
+
+
+def score_table(
+    scored: pd.DataFrame,  # from `score_models`
+    sort_by: str = "macro_f1",  # the score that orders the models
+) -> pd.DataFrame:  # model, and a column a score: "0.31 (0.27 to 0.36)"
+    "The scores as people read them: a row a model, best first, each score with its interval."
+    text = [f"{r.value:.2f} ({r.low:.2f} to {r.high:.2f})" for r in scored.itertuples()]
+    wide = scored.assign(text=text).pivot(index="model", columns="score", values="text")
+    order = scored[scored.score == sort_by].sort_values("value", ascending=False).model
+    return wide.loc[order, list(SCORES)].rename_axis(columns=None).reset_index()

@@ -224,3 +224,19 @@ def test_groups_that_cannot_be_drawn_are_refused(predictions, artists):
         metrics.score_intervals(predictions, artists.where(artists.isna(), "A"))
     with pytest.raises(MetricError, match="one row a song"):
         metrics.weighted_scores(predictions, np.ones((3, 2)))
+
+
+def test_models_are_compared_on_the_same_songs_only(predictions, artists):
+    other = predictions.iloc[::-1].reset_index(drop=True)
+    with pytest.raises(metrics.MetricError, match="the same songs in the same order"):
+        metrics.score_models({"a": predictions, "b": other}, artists, predictions.genre, n_boot=5)
+
+
+def test_the_table_of_models_has_the_constant_answer_and_is_sorted(predictions, artists):
+    scored = metrics.score_models({"a": predictions}, artists, predictions.genre, n_boot=20)
+    assert set(scored.model) == {"a", "majority"}
+    alone = metrics.scores(predictions, sorted(set(predictions.genre) | set(metrics._outputs(predictions))))
+    assert scored.query("model == 'a'").set_index("score").value.to_dict() == alone
+    table = metrics.score_table(scored, sort_by="accuracy")
+    best = scored.query("score == 'accuracy'").sort_values("value").model.iloc[-1]
+    assert table.model.iloc[0] == best
