@@ -1,0 +1,298 @@
+"Training: the same seed gives the same bits, also after a kill; what is written; bad input."
+
+import h5py
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from msd_genre import training
+from msd_genre.features import open_store
+from msd_genre.lyrics import fit_idf, lyric_vectors
+from msd_genre.metrics import validate_predictions
+from msd_genre.runs import RunError, create_run
+from msd_genre.training import TrainingError, load_inputs, open_trained, train
+
+GENRES = ["Jazz", "Metal", "Rock", "Vocal"]
+N_SONGS, N_FRAMES, N_STEMS = 300, 40, 12
+SMALL = {"dense_units": (8,), "filters": (4, 4), "pools": (4, 2)}
+CHOICES = {"epochs": 4, "batch_size": 16, "sizes": SMALL, "verbose": False}
+
+
+def invented_catalog():
+    track_ids = [f"TRAAA{i:03d}128F000000" for i in range(N_SONGS)]
+    genre = np.array(GENRES)[np.arange(N_SONGS) % 3]
+    genre[:4] = "Vocal"
+    return pd.DataFrame({"track_id": track_ids, "genre": genre, "dropped_at": None})
+
+
+def write_store(folder, catalog, rng):
+    n, level = len(catalog), catalog.genre.map(GENRES.index).to_numpy()[:, None, None]
+    arrays = {
+        "chroma": rng.random((n, N_FRAMES, 12)),
+        "timbre": rng.normal(30.0 * level, 20, (n, N_FRAMES, 12)),
+        "start_s": np.tile(np.arange(N_FRAMES) / 4, (n, 1)),
+        "summary": rng.normal(size=(n, 3)),
+    }
+    folder.mkdir()
+    with h5py.File(folder / "store.h5", "w") as file:
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values.astype("float32"))
+        file.create_dataset("track_id", data=np.array(catalog.track_id, "S18"))
+        file.attrs["summary_names"] = list("abc")
+
+
+def write_lyrics(folder, n, rng):
+    folder.mkdir()
+    counts = sparse.csr_array(rng.integers(0, 3, (n, N_STEMS)).astype("float32"))
+    sparse.save_npz(folder / "counts.npz", counts)
+    np.save(folder / "stem_vectors.npy", rng.normal(size=(N_STEMS, 6)).astype("float32"))
+
+
+def invented_split(track_ids):
+    "90 songs: every second one trained on, thrice; as_coded tests a genre it is not trained on."
+    chosen, part = np.arange(4, 94), np.array(["train", "validation", "train", "test"])
+    split = pd.DataFrame({"part": part[chosen % 4], "track_id": track_ids[chosen], "fold": 0})
+    split["copies"] = np.where(split.part == "train", 3, 1)
+    coded = split.assign(copies=np.where(split.part == "test", 1, 2))
+    vocal = pd.DataFrame({"part": "test", "track_id": track_ids[:4], "fold": 0, "copies": 1})
+    coded = pd.concat([coded, vocal])
+    return pd.concat([split.assign(protocol="artist"), coded.assign(protocol="as_coded")])
+
+
+def make_run(folder):
+    run, catalog = create_run({"seed": 1}, folder), invented_catalog()
+    rng = np.random.default_rng(0)
+    run.make("catalog.parquet", catalog.to_parquet)
+    run.make("features", lambda path: write_store(path, catalog, rng))
+    run.make("lyrics", lambda path: write_lyrics(path, N_SONGS, rng))
+    run.make("split.parquet", invented_split(catalog.track_id.to_numpy()).to_parquet)
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("training") / "run")
+
+
+@pytest.fixture
+def new_run(tmp_path):
+    return make_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def cnn(run):
+    return train(run, "cnn", **CHOICES)
+
+
+def same_bits(one, other):
+    pd.testing.assert_frame_equal(one.predictions, other.predictions, check_exact=True)
+    pd.testing.assert_frame_equal(one.embedding, other.embedding, check_exact=True)
+    pd.testing.assert_frame_equal(one.history, other.history, check_exact=True)
+    for a, b in zip(one.load().get_weights(), other.load().get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_it_learns_and_writes_what_others_read(run, cnn):
+    assert cnn.name == "cnn-as_written-artist-f0-s1"
+    assert cnn.history.epoch.tolist() == [1, 2, 3, 4]
+    assert list(cnn.history) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
+    assert cnn.history.loss.iloc[-1] < cnn.history.loss.iloc[0]
+    assert cnn.classes == ["Jazz", "Metal", "Rock"]
+    assert cnn.cost["parameters"] == cnn.load().count_params()
+    assert cnn.cost["train_rows"] == 3 * 45 and cnn.cost["epoch_kept"] == 4
+    for part, songs in {"validation": 23, "test": 22}.items():
+        rows = cnn.predictions[cnn.predictions.part == part]
+        assert len(rows) == songs
+        validate_predictions(rows)
+    catalog = run.read("catalog.parquet").set_index("track_id")
+    assert (catalog.genre[cnn.predictions.track_id].to_numpy() == cnn.predictions.genre).all()
+    assert not list((run.dir / ".scratch").glob("*")), "work to go on from is left behind"
+
+
+def test_the_embedding_is_that_of_the_saved_network(run, cnn):
+    table = cnn.embedding
+    places = training.embed(cnn.load(), load_inputs(run, table.track_id))
+    assert places.shape == (len(table), 50)
+    np.testing.assert_allclose(places, table.filter(regex="^e_"), atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(new_run, cnn):
+    same_bits(train(new_run, "cnn", **CHOICES), cnn)
+    other = train(new_run, "cnn", **CHOICES, seed=2)
+    assert other.name.endswith("-s2")
+    assert not np.array_equal(other.load().get_weights()[0], cnn.load().get_weights()[0])
+
+
+def interrupt(monkeypatch, epoch, batch=None):
+    "A KeyboardInterrupt after an epoch, or in a batch of it."
+    save, begin = training._save_state, keras.callbacks.Callback.on_train_batch_begin
+    done = []
+
+    def save_and_stop(model, history, scratch):
+        save(model, history, scratch)
+        done.append(len(history))
+        if batch is None and len(history) == epoch:
+            raise KeyboardInterrupt
+
+    def stop_in_batch(callback, index, logs=None):
+        begin(callback, index, logs)
+        if len(done) == epoch - 1 and index == batch:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_save_state", save_and_stop)
+    monkeypatch.setattr(training._StopOnNaN, "on_train_batch_begin", stop_in_batch, raising=False)
+
+
+@pytest.mark.parametrize(("epoch", "batch", "done"), [(2, None, 2), (4, None, 4), (3, 2, 2)])
+def test_a_killed_training_goes_on_and_ends_the_same(
+    epoch, batch, done, new_run, cnn, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch:
+        interrupt(patch, epoch, batch)
+        with pytest.raises(KeyboardInterrupt):
+            train(new_run, "cnn", **CHOICES)
+    with pytest.raises(RunError, match="no models/cnn"):
+        open_trained(new_run, cnn.name)
+    capsys.readouterr()
+    resumed = train(new_run, "cnn", **CHOICES | {"verbose": True})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == f"going on after epoch {done}"
+    assert [line[:9] for line in lines[2:]] == [f"epoch  {k}/" for k in range(done + 1, 5)]
+    same_bits(resumed, cnn)
+
+
+def test_what_an_attempt_with_other_choices_left_is_not_gone_on_with(new_run, cnn, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train(new_run, "cnn", **CHOICES, learning_rate=0.5)
+    same_bits(train(new_run, "cnn", **CHOICES), cnn)
+
+
+def test_best_weights_are_those_of_the_lowest_validation_loss(new_run, monkeypatch):
+    choices = CHOICES | {"keep": "best", "learning_rate": 0.3, "epochs": 3, "batch_size": 45}
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train(new_run, "baseline", **choices | {"sizes": {"dense_units": (8,)}})
+    best = train(new_run, "baseline", **choices | {"sizes": {"dense_units": (8,)}})
+    kept = best.cost["epoch_kept"]
+    assert kept == 1 + best.history.val_loss.argmin()
+    assert kept < 3, "the last epoch came out best: this test sees nothing"
+    model, songs = best.load(), training.load_songs(new_run, training.Plan("baseline"))
+    loss, accuracy = model.evaluate(
+        training.Batches(songs, songs.rows["validation"], 64), verbose=0
+    )
+    assert loss == pytest.approx(best.history.val_loss[kept - 1], rel=1e-5)
+    assert accuracy == pytest.approx(best.history.val_accuracy[kept - 1])
+
+
+def test_as_coded_has_an_output_for_every_genre_and_copies_in_validation(run):
+    coded = train(run, "baseline", "as_coded", protocol="as_coded", epochs=1, verbose=False)
+    assert coded.classes == GENRES
+    parts = coded.predictions.groupby("part")
+    assert parts.track_id.agg(["size", "nunique"]).loc["validation"].tolist() == [46, 23]
+    assert "Vocal" in set(parts.get_group("test").genre)
+    assert not coded.embedding.duplicated(["part", "track_id"]).any()
+    validation = parts.get_group("validation")
+    answers = validation.filter(regex="^p_").idxmax(axis=1).str.removeprefix("p_")
+    assert (answers == validation.genre).mean() == pytest.approx(coded.history.val_accuracy[0])
+
+
+def test_the_lstm_trains(run):
+    sizes = {"lstm_units": (3, 2), "dense_units": (8,)}
+    lstm = train(run, "lstm", epochs=1, batch_size=45, sizes=sizes, verbose=False)
+    assert np.isfinite(lstm.history.to_numpy()).all()
+    validate_predictions(lstm.predictions.query("part == 'test'"))
+
+
+def test_a_second_call_trains_nothing_and_another_choice_does(run, cnn, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(training, "fit", refuse)
+    same_bits(train(run, "cnn", **CHOICES), cnn)
+    with pytest.raises(AssertionError, match="trained again"):
+        train(run, "cnn", **CHOICES, weighting="inverse")
+
+
+def test_inputs_come_in_the_order_asked_for(run):
+    wanted = np.array([299, 0, 257, 255, 256, 0])
+    track_ids = run.read("catalog.parquet").track_id.to_numpy()
+    inputs = load_inputs(run, track_ids[wanted], "count")
+    store = open_store(run.path("features"))
+    for name in ("chroma", "timbre"):
+        np.testing.assert_array_equal(inputs[name], getattr(store, name)[:][wanted])
+    counts, vectors = run.read("lyrics/counts.npz"), run.read("lyrics/stem_vectors.npy")
+    expected = lyric_vectors(counts, vectors, "count")[wanted]
+    np.testing.assert_allclose(inputs["lyrics"], expected, rtol=1e-6)
+    assert {array.dtype for array in inputs.values()} == {np.dtype("float32")}
+
+
+def test_tfidf_learns_its_frequencies_from_the_train_part(run):
+    trained = train(
+        run, "baseline", weighting="tfidf", epochs=1, batch_size=64, seed=3, verbose=False
+    )
+    split = run.read("split.parquet").query("protocol == 'artist' and part == 'train'")
+    rows = open_store(run.path("features")).rows(np.sort(split.track_id.to_numpy()))
+    expected = fit_idf(run.read("lyrics/counts.npz")[rows])
+    np.testing.assert_allclose(np.load(trained.dir / "idf.npy"), expected)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    rows = np.repeat(np.arange(20), 2)
+    first = training.epoch_order(rows, seed=1, epoch=0)
+    np.testing.assert_array_equal(first, training.epoch_order(rows, seed=1, epoch=0))
+    np.testing.assert_array_equal(np.sort(first), rows)
+    for seed, epoch in [(1, 1), (2, 0), (0, 1)]:
+        assert not np.array_equal(first, training.epoch_order(rows, seed, epoch))
+
+
+def change(run, name, edit):
+    "Change an artefact of a run behind its back."
+    table = edit(pd.read_parquet(run.dir / name))
+    table.to_parquet(run.dir / name)
+
+
+def test_a_loss_that_is_no_number_stops_at_once(new_run):
+    with h5py.File(new_run.dir / "features" / "store.h5", "a") as file:
+        file["timbre"][:] = np.nan
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, batch \d: lower"):
+        train(new_run, "baseline", epochs=2, batch_size=16, verbose=False)
+
+
+def test_a_split_that_is_older_than_the_catalog_is_named(new_run):
+    change(new_run, "catalog.parquet", lambda songs: songs.iloc[10:])
+    with pytest.raises(TrainingError, match="6 of the split's 90 tracks are not among the catalog"):
+        train(new_run, "cnn", **CHOICES)
+
+
+def test_songs_that_the_store_does_not_have_are_named(run):
+    with pytest.raises(TrainingError, match="1 tracks are not in the store, such as TRZZZ"):
+        load_inputs(run, np.array(["TRZZZ00128F0000000"]))
+
+
+def test_lyrics_of_another_store_are_named(new_run):
+    counts = new_run.read("lyrics/counts.npz")
+    sparse.save_npz(new_run.dir / "lyrics" / "counts.npz", counts[:7])
+    with pytest.raises(TrainingError, match="lyrics of 7 songs, the feature store 300"):
+        load_inputs(new_run, new_run.read("catalog.parquet").track_id[:2])
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"protocol": "official"}, "no split 'official', fold 0, in the run; there is artist"),
+        ({"fold": 3}, "no split 'artist', fold 3"),
+        ({"keep": "first"}, "keep is 'first', not one of last, best"),
+        ({"epochs": 0}, "epochs is 0: it must be 1 or more"),
+        ({"batch_size": 0}, "batch_size is 0: it must be 1 or more"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0: it must be above 0"),
+        ({"optimizer": "sgd"}, "no choice optimizer; there is model, variant, protocol"),
+    ],
+)
+def test_bad_choices_are_named(run, choices, message):
+    with pytest.raises(TrainingError, match=message):
+        train(run, "baseline", **choices, verbose=False)
