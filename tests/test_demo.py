@@ -1,0 +1,337 @@
+"""The demo corpus: the real formats, the same bytes each time, and something lost at each step."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from msd_genre import demo
+from msd_genre.demo import (
+    GENRES,
+    PARAMETERS,
+    SHOWPIECES,
+    TEXT_FILES,
+    DemoError,
+    build_vocabulary,
+    make_lyrics,
+    make_plan,
+    make_sound,
+    song_vector,
+    word_frequencies,
+    write_demo,
+)
+from msd_genre.genres import read_labels, weak_labels
+from msd_genre.lyrics import read_counts, read_reverse_mapping
+from msd_genre.plays import read_mismatches, read_triplets, read_unique_tracks
+from msd_genre.published import genre_counts
+from msd_genre.runs import file_digest
+from msd_genre.songs import (
+    SongError,
+    describe_layout,
+    find_songs,
+    read_metadata,
+    read_segments,
+    song_layout,
+    validate_segments,
+)
+from msd_genre.sources import find_layout
+
+N_SONGS = 24
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return write_demo(tmp_path_factory.mktemp("small") / "demo", N_SONGS, seed=5, n_jobs=1)
+
+
+def whole_songs(corpus):
+    """Song files that open, as the readers tell them from the broken ones."""
+    for path in find_songs(corpus):
+        try:
+            read_metadata(path)
+        except SongError:
+            continue
+        yield path
+
+
+# ---- the same bytes
+
+
+def test_the_same_seed_gives_the_same_bytes(small, tmp_path):
+    again = write_demo(tmp_path / "again", N_SONGS, seed=5, n_jobs=1)
+    assert file_digest(again) == file_digest(small)
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_processes(tmp_path):
+    one = write_demo(tmp_path / "one", 210, seed=2, n_jobs=1)
+    two = write_demo(tmp_path / "two", 210, seed=2, n_jobs=2)
+    assert file_digest(one) == file_digest(two)
+
+
+def test_another_seed_gives_other_songs(small, tmp_path):
+    other = write_demo(tmp_path / "other", N_SONGS, seed=6, n_jobs=1)
+    ours, theirs = ({file_digest(path) for path in find_songs(c)} for c in (small, other))
+    assert len(ours) == len(theirs) == N_SONGS
+    assert not ours & theirs
+
+
+def test_an_interrupted_writing_is_completed(small, tmp_path, monkeypatch):
+    made, make_song = [], demo.make_song
+
+    def make_some(track, *rest):
+        if len(made) == 10:
+            raise KeyboardInterrupt
+        made.append(track.Index)
+        return make_song(track, *rest)
+
+    monkeypatch.setattr(demo, "make_song", make_some)
+    with pytest.raises(KeyboardInterrupt):
+        write_demo(tmp_path / "demo", N_SONGS, seed=5, n_jobs=1)
+    assert not (tmp_path / "demo").exists()
+
+    monkeypatch.setattr(demo, "make_song", lambda *song: made.append(song) or make_song(*song))
+    whole = write_demo(tmp_path / "demo", N_SONGS, seed=5, n_jobs=1)
+    assert file_digest(whole) == file_digest(small)
+    assert len(made) == N_SONGS, "songs that were there already have been made again"
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_a_corpus_that_is_there_is_left_alone_and_another_one_replaced(tmp_path, monkeypatch):
+    folder = write_demo(tmp_path / "demo", N_SONGS, seed=5, n_jobs=1)
+    before = file_digest(folder)
+    with monkeypatch.context() as patch:
+        patch.delattr(demo, "make_song")
+        write_demo(folder, N_SONGS, seed=5, n_jobs=1)
+    write_demo(folder, N_SONGS, seed=6, n_jobs=1)
+    assert file_digest(folder) != before
+    assert json.loads((folder / "demo.json").read_text())["seed"] == 6
+
+
+# ---- what is refused
+
+
+def test_a_folder_with_something_else_is_refused_and_kept(small, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(DemoError, match=r"thesis\.tex.*nothing of it is overwritten"):
+        write_demo(tmp_path / "mine", N_SONGS)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DemoError, match="something else"):
+        write_demo(tmp_path / "file", N_SONGS)
+
+
+def test_a_demo_to_which_somebody_added_a_file_is_not_replaced(tmp_path):
+    folder = write_demo(tmp_path / "demo", N_SONGS, seed=5, n_jobs=1)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(DemoError, match=r"\(notes\.txt\)"):
+        write_demo(folder, N_SONGS, seed=6, n_jobs=1)
+
+
+@pytest.mark.parametrize("asked", [{"n_songs": 19}, {"n_songs": 50, "seed": -1}])
+def test_numbers_out_of_range_are_refused(asked, tmp_path):
+    with pytest.raises(DemoError, match="expected at least 20 songs"):
+        write_demo(tmp_path / "demo", **asked)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- the real formats
+
+
+def test_a_song_file_is_laid_out_as_the_committed_description_says(small):
+    expected = song_layout()
+    for path in whole_songs(small):
+        assert describe_layout(path) == expected
+
+
+def test_a_song_file_is_laid_out_as_a_real_one(small, real_msd):
+    real = describe_layout(find_songs(real_msd)[0])
+    made = describe_layout(next(whole_songs(small)))
+    assert made.keys() == real.keys()
+    for name, node in real.items():
+        assert made[name] == node, name
+
+
+def test_pytables_reads_what_the_readers_read(demo_corpus):
+    tables = pytest.importorskip("tables", reason="PyTables is not installed")
+    for path in list(whole_songs(demo_corpus))[:10]:
+        ours, segments = read_metadata(path, terms=True), read_segments(path)
+        with tables.open_file(path) as file:
+            assert np.array_equal(file.root.analysis.segments_pitches.read(), segments.chroma)
+            assert np.array_equal(file.root.analysis.segments_timbre.read(), segments.timbre)
+            assert file.root.analysis.songs.cols.tempo[0] == ours["tempo_bpm"]
+            assert file.root.metadata.songs.cols.title[0].decode() == ours["title"]
+            assert len(file.root.metadata.similar_artists.read()) > 10
+            terms = [term.decode() for term in file.root.metadata.artist_terms.read()]
+            assert terms == [term for term, _, _ in ours["artist_terms"]]
+
+
+def test_song_files_lie_where_the_msd_has_them(demo_corpus):
+    for path in find_songs(demo_corpus):
+        folders = path.relative_to(demo_corpus).parts[:-1]
+        assert folders == ("data", *path.stem[2:5])
+        assert re.fullmatch(r"TR[A-Z]{5}[0-9A-F]{11}", path.stem)
+
+
+def test_segments_are_sound(demo_corpus):
+    for path in whole_songs(demo_corpus):
+        segments, facts = read_segments(path), read_metadata(path)
+        validate_segments(segments)
+        assert (segments.chroma.max(axis=1) == 1).all()
+        assert segments.start_s[0] == 0 and 4 <= len(segments.start_s) <= 3300
+        assert segments.start_s[-1] < facts["duration_s"]
+        assert np.abs(segments.timbre).max() < 500
+
+
+def test_the_layout_is_found_and_each_text_file_is_read(demo_corpus):
+    layout = find_layout(demo_corpus)
+    tracks = read_unique_tracks(layout.unique_tracks)
+    labels = read_labels(layout.labels["msd_tagtraum_demo_cd2"])
+    lyrics = read_counts(layout.lyrics)
+    triplets = read_triplets(layout.triplets.values())
+    wrong = read_mismatches(layout.mismatches)
+    reverse = read_reverse_mapping(layout.reverse_mapping)
+    assert len(layout.text_files()) == len(TEXT_FILES)
+    assert tracks.track_id.is_unique and {p.stem for p in find_songs(demo_corpus)} < {
+        *tracks.track_id
+    }
+    assert {*labels.track_id} < {*tracks.track_id} and {*lyrics.track_ids} < {*tracks.track_id}
+    assert {*triplets.song_id} < {*tracks.song_id} and len(wrong) > 0
+    assert wrong.merge(tracks, on=["track_id", "song_id"]).shape[0] == len(wrong)
+    assert len(lyrics.stems) == 5000 and {*lyrics.stems} == {*reverse}
+
+
+def test_the_files_of_songs_say_what_the_list_says(demo_corpus):
+    tracks = read_unique_tracks(find_layout(demo_corpus).unique_tracks).set_index("track_id")
+    for path in whole_songs(demo_corpus):
+        said, listed = read_metadata(path), tracks.loc[path.stem]
+        assert (said["track_id"], said["song_id"]) == (path.stem, listed.song_id)
+        assert (said["title"], said["artist_name"]) == (listed.title, listed.artist_name)
+
+
+def test_the_label_file_has_the_layout_of_cd2_and_the_names_of_the_write_up(demo_corpus):
+    lines = (demo_corpus / TEXT_FILES["labels"]).read_text().splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    assert {len(row) for row in rows} == {2, 3}
+    names = {row[1] for row in rows}
+    assert names == set(GENRES)
+    cut = {name.split()[0] for name in names}  # the write-up's "New" is "New Age" cut at the space
+    assert cut == set(genre_counts().index)
+
+
+def test_the_shares_are_the_published_histogram():
+    published = genre_counts()
+    assert {name.split()[0]: genre.songs for name, genre in GENRES.items()} == published.to_dict()
+    plan = make_plan(20_000, seed=3)[:20_000]
+    labels = plan.label[plan.label >= 0]
+    found = labels.value_counts(normalize=True).reindex(range(18), fill_value=0.0)
+    assert np.abs(found.to_numpy() - PARAMETERS.shares).max() < 0.015
+
+
+# ---- what the songs are like
+
+
+def test_every_step_of_the_join_loses_something_and_most_songs_survive():
+    plan = make_plan(2000, seed=1)[:2000]
+    assert plan.broken.sum() == PARAMETERS.broken
+    for lost in (plan.short, plan.label < 0, plan.lyrics == "", plan.fame == 0, plan.mismatched):
+        assert 0.01 < lost.mean() < 0.12
+    assert 0.005 < (plan.song != plan.index).mean() < 0.02
+    assert 0.05 < (plan.minority >= 0).mean() < 0.10
+    sizes = plan.artist.value_counts()
+    assert (sizes == 1).any() and sizes.max() > 10
+
+
+def test_short_songs_are_short_and_some_files_are_broken(demo_corpus):
+    n_segments = [read_metadata(path)["n_segments"] for path in whole_songs(demo_corpus)]
+    assert len(n_segments) == 120 - PARAMETERS.broken
+    assert 1 <= sum(n <= 300 for n in n_segments) <= 25
+    assert 600 < np.median(n_segments) < 900
+
+
+def test_the_showpieces_come_through_whole(demo_corpus):
+    layout = find_layout(demo_corpus)
+    facts = [read_metadata(path) | {"path": path} for path in whole_songs(demo_corpus)]
+    by_name = {f"{f['artist_name']} - {f['title']}": f for f in facts}
+    fast, slow, solo = (by_name[name] for name in SHOWPIECES)
+    assert len(by_name) > 100 and fast["tempo_bpm"] > 160 and slow["tempo_bpm"] < 70
+    labelled = {*read_labels(layout.labels["msd_tagtraum_demo_cd2"]).track_id}
+    sung = {*read_counts({"train": layout.lyrics["train"]}).track_ids}
+    assert {f["track_id"] for f in (fast, slow, solo)} <= labelled & sung
+    segments = read_segments(solo["path"])
+    pitches = (segments.chroma > 0.3).sum(axis=1)
+    assert (pitches[segments.start_s < 50] == 1).all()
+    assert pitches[segments.start_s >= 50].mean() > 3
+
+
+def test_terms_of_artists_name_their_genre_more_often_than_not():
+    plan = make_plan(600, seed=4)
+    firsts = plan.drop_duplicates("artist")
+    rows = [
+        (str(track.artist), "a", term.decode(), freq, weight)
+        for track in firsts.itertuples()
+        for arrays in [demo.make_artist(track, 300, seed=4)[0]]
+        for term, freq, weight in zip(
+            arrays["/metadata/artist_terms"], arrays["/metadata/artist_terms_freq"],
+            arrays["/metadata/artist_terms_weight"], strict=True,
+        )
+    ]  # fmt: skip
+    weak = weak_labels(pd.DataFrame(rows, columns=["track_id", "artist_id", "term", "freq",
+                                                   "weight"]))
+    style = {str(t.artist): PARAMETERS.names[t.style] for t in firsts.itertuples()}
+    agree = (weak.genre == weak.track_id.map(style)).mean()
+    assert 0.5 < agree < 0.95
+
+
+def test_two_tracks_of_one_song_share_its_words_and_differ_in_sound():
+    plan = make_plan(2000, seed=1)
+    second = next(plan[plan.song != plan.index].itertuples())
+    first = next(plan.loc[[second.song]].itertuples())
+    words = word_frequencies()
+    assert np.array_equal(make_lyrics(first, words, 1), make_lyrics(second, words, 1))
+    assert song_vector(first, 1, PARAMETERS) == song_vector(second, 1, PARAMETERS)
+    timbre = [make_sound(track, 1)[0]["segments_timbre"][:4] for track in (first, second)]
+    assert not np.array_equal(*timbre)
+
+
+def mean_distance_of_genres(p):
+    """Root mean square of the larger genres' mean vectors, in standard deviations over songs."""
+    plan = make_plan(1500, seed=2, p=p)
+    vectors = pd.DataFrame(song_vector(track, 2, p) for track in plan.itertuples())
+    large = plan["style"].value_counts().loc[lambda count: count > 30].index
+    by_genre = ((vectors - vectors.mean()) / vectors.std()).groupby(plan["style"]).mean()
+    return float(np.sqrt((by_genre.loc[large] ** 2).mean().mean()))
+
+
+def test_genres_differ_by_the_parameter_that_separates_them():
+    assert mean_distance_of_genres(PARAMETERS) > 2 * mean_distance_of_genres(
+        replace(PARAMETERS, separation=0.0)
+    )
+
+
+def test_the_other_language_is_sung_by_some_artists_of_several_genres():
+    plan, words = make_plan(2000, seed=1), word_frequencies()
+    abroad = plan[plan.foreign]
+    assert 0.03 < len(abroad) / len(plan) < 0.15 and abroad["style"].nunique() > 3
+    counts = make_lyrics(next(abroad.itertuples()), words, 1)
+    assert counts[words.foreign > 0].sum() > 0.6 * counts.sum()
+
+
+def test_plays_have_long_tails(demo_corpus):
+    triplets = read_triplets(find_layout(demo_corpus).triplets.values())
+    plays = triplets.groupby("song_id").plays.sum()
+    assert plays.max() > 10 * plays.median()
+    assert triplets.plays.median() == 1 and triplets.plays.max() > 10
+    assert not triplets.duplicated(["user", "song_id"]).any()
+
+
+def test_the_committed_vocabulary_is_what_the_packaged_vectors_give():
+    pytest.importorskip("nltk")
+    committed = demo._vocabulary()
+    pd.testing.assert_frame_equal(committed, build_vocabulary(), check_dtype=False)
+    assert committed.stem.is_unique
+    assert Counter(committed.kind) == {"english": 4600, "foreign": 290, "nonsense": 110}
