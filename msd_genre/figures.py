@@ -6,9 +6,9 @@
 __all__ = ['OKABE_ITO', 'GREY', 'PALE', 'WIDTH_IN', 'PUBLISHED', 'MAJORITY', 'STYLE', 'DASHES', 'GENRE_STYLE', 'NAMES_IN_DIGITS',
            'PITCHES', 'HISTOGRAM', 'FOUND', 'BOX_COLOURS', 'BOX_IN', 'ROW_IN', 'MODEL_COLOURS', 'PART_DASHES',
            'FigureError', 'set_style', 'styled', 'GenreStyle', 'genre_style', 'genre_colour', 'show', 'markdown_table',
-           'show_table', 'funnel', 'genre_histogram', 'chroma_heatmap', 'timbre_heatmap', 'segment_counts',
-           'segment_lengths', 'lyric_coverage', 'model_diagram', 'learning_curves', 'precision_recall', 'confusion',
-           'score_intervals', 'embedding_map']
+           'show_table', 'funnel', 'genre_histogram', 'resampling', 'chroma_heatmap', 'timbre_heatmap',
+           'segment_counts', 'segment_lengths', 'lyric_coverage', 'similarity', 'model_diagram', 'learning_curves',
+           'precision_recall', 'confusion', 'score_intervals', 'embedding_map']
 
 # %% ../nbs/api/71_figures.ipynb #571ebd8a
 import base64
@@ -429,6 +429,30 @@ def genre_histogram(
                    f"{counts.sum():,.0f} songs")
     return figure
 
+# %% ../nbs/api/71_figures.ipynb #d9440f80
+@styled
+def resampling(
+    genres: pd.DataFrame,  # genre, train_songs, train_rows (songs and rows of train)
+) -> Figure:
+    "How many songs each genre has in train, and how many rows after resampling."
+    _check(genres, ["genre", "train_songs", "train_rows"], "resampling")
+    sizes = genres.sort_values("train_songs", ascending=False, kind="stable")
+    names = {"train_songs": "songs", "train_rows": "rows after resampling"}
+    long = sizes.rename(columns=names).melt("genre", list(names.values()), "what", "number")
+    figure, [[axes]] = _panels(0.34 * len(sizes) + 1.2)
+    sns.barplot(long, x="number", y="genre", hue="what", saturation=1, ax=axes,
+                palette=dict(zip(names.values(), [GREY, OKABE_ITO["blue"]], strict=True)))
+    _thousands(axes.xaxis)
+    axes.set(xlabel="songs, or rows with copies, in train (number)", ylabel="")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
+    axes.legend(loc="lower right", title=None)
+    numbers = genres[list(names)]
+    share = numbers.max() / numbers.sum()
+    _title(figure, f"The largest genre goes from {_percent(share['train_songs'])} of the songs to "
+                   f"{_percent(share['train_rows'])} of the rows")
+    return figure
+
 # %% ../nbs/api/71_figures.ipynb #a2636ad9
 PITCHES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
@@ -633,6 +657,30 @@ def lyric_coverage(
                    f"{of_words:,.0f} words have a vector")
     return figure
 
+# %% ../nbs/api/71_figures.ipynb #771c9659
+@styled
+def similarity(
+    table: pd.DataFrame,  # genre x genre, cosine in [-1, 1]
+) -> Figure:
+    "The cosine between genres, two and two."
+    if table.empty or list(table.index) != list(table.columns):
+        raise FigureError("similarity: expected a square table with the same genres both ways")
+    n = len(table)
+    figure, [[axes]] = _panels(min(7.5, 0.36 * n + 2.0))
+    sns.heatmap(table, ax=axes, cmap="vlag", vmin=-1, vmax=1, center=0, linewidths=0.6,
+                linecolor="#EEEEEE", annot=n <= 18, fmt=".1f", annot_kws={"fontsize": 7},
+                cbar_kws={"label": "cosine (no unit)", "aspect": 32, "pad": 0.01})
+    axes.set(xlabel="", ylabel="")
+    axes.set_xticks(np.arange(n) + 0.5, table.columns, rotation=45, ha="right",
+                    rotation_mode="anchor")
+    axes.set_yticks(np.arange(n) + 0.5, table.index, rotation=0)
+    axes.tick_params(length=0)
+    pairs = table.where(np.tril(np.ones((n, n), bool), -1)).stack()
+    if len(pairs):
+        one, other = pairs.idxmax()
+        _title(figure, f"Most alike: {one} and {other} (cosine {pairs.max():.2f})")
+    return figure
+
 # %% ../nbs/api/71_figures.ipynb #24f896bd
 BOX_COLOURS = {"input": "#FFFFFF", "conv": "#D6E9F5", "lstm": "#D6E9F5", "gru": "#D6E9F5",
                "pool": "#EEF5FA", "dense": "#FBECCB", "concat": "#EEEEEE"}  # part of a kind -> fill
@@ -743,7 +791,7 @@ def model_diagram(
                    f"{by_kind.idxmax()} layers")
     return figure
 
-# %% ../nbs/api/71_figures.ipynb #7d7b9187
+# %% ../nbs/api/71_figures.ipynb #f2faef9f
 MODEL_COLOURS = {"baseline": OKABE_ITO["orange"], "cnn": OKABE_ITO["blue"],
                  "lstm": OKABE_ITO["green"]}
 
@@ -827,6 +875,7 @@ def learning_curves(
     "Accuracy and loss by epoch, in train and in validation, of one model or several."
     _check(history, ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"], "learning_curves")
     history = history if "model" in history else history.assign(model="")
+    history = history.reset_index(drop=True)
     models = list(history["model"].unique())
     colours = _model_colours(models)
     long = _long_history(history)
