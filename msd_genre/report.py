@@ -7,7 +7,7 @@ __all__ = ['SECTIONS', 'FICTIONAL', 'ReportError', 'read_params', 'Chapter', 'pl
            'is_current', 'execute_chapter', 'Done', 'run_report', 'fold_caption', 'give_front_matter', 'stamp_note',
            'stage_page', 'documentation', 'stage_site', 'render_site']
 
-# %% ../nbs/api/80_report.ipynb #2e536800
+# %% ../nbs/api/80_report.ipynb #630f8309
 import ast
 import importlib.util
 import json
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 import papermill
@@ -187,7 +188,7 @@ def is_current(
         for name, digest in known["reads"].items()
     )
 
-# %% ../nbs/api/80_report.ipynb #03fce861
+# %% ../nbs/api/80_report.ipynb #4c8fc9c6
 def _kernel_manager(trace: Path) -> type[AsyncKernelManager]:
     "A manager that starts kernels with this Python, which note what they read in `trace`."
     quiet = "--IPKernelApp.log_level=40"
@@ -221,24 +222,26 @@ def execute_chapter(
     """
     executed = executed_path(run, chapter.name)
     executed.parent.mkdir(exist_ok=True)
-    partial, trace = executed.with_suffix(".partial.ipynb"), executed.with_suffix(".trace")
-    trace.write_text("")
+    partial = executed.with_suffix(".partial.ipynb")
     key, begun = _key(chapter), time.perf_counter()
     kept = f"The notebook up to there: {_relative(partial)}. What was made before it is kept."
-    try:
-        papermill.execute_notebook(
-            chapter.path, partial, chapter.parameters, kernel_name="python3", progress_bar=False,
-            cwd=chapter.path.parent, kernel_manager_class=_kernel_manager(trace),
-        )  # fmt: skip
-    except PapermillExecutionError as error:
-        lines = _last_lines("\n".join(error.traceback))
-        where = f"chapter {chapter.name} failed at In [{error.exec_count}]"
-        raise ReportError(f"{where}, {error.ename}:\n{lines}\n{kept}") from error
-    except DeadKernelError as error:
-        died = f"chapter {chapter.name}: its process died (out of memory?)."
-        raise ReportError(f"{died}\n{kept}") from error
-    reads = [json.loads(line) for line in trace.read_text().splitlines()]
-    trace.unlink()
+    with TemporaryDirectory() as folder:
+        trace = Path(folder, "reads.jsonl")
+        trace.touch()
+        try:
+            papermill.execute_notebook(
+                chapter.path, partial, chapter.parameters, kernel_name="python3",
+                progress_bar=False, cwd=chapter.path.parent,
+                kernel_manager_class=_kernel_manager(trace),
+            )  # fmt: skip
+        except PapermillExecutionError as error:
+            lines = _last_lines("\n".join(error.traceback))
+            where = f"chapter {chapter.name} failed at In [{error.exec_count}]"
+            raise ReportError(f"{where}, {error.ename}:\n{lines}\n{kept}") from error
+        except DeadKernelError as error:
+            died = f"chapter {chapter.name}: its process died (out of memory?)."
+            raise ReportError(f"{died}\n{kept}") from error
+        reads = [json.loads(line) for line in trace.read_text().splitlines()]
     partial.replace(executed)
     write_json({"key": key, "seconds": round(time.perf_counter() - begun, 1),
                 "reads": {one["read"]: one["digest"] for one in reads}},

@@ -1,0 +1,151 @@
+"""The command line: quick to answer, plain in its errors, thin in between."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from msd_genre import cli, demo
+from msd_genre.runs import create_run
+
+ROOT = Path(__file__).parent.parent
+
+
+def ask(*words):
+    return CliRunner().invoke(cli.main, words, prog_name="msd-genre")
+
+
+def test_help_loads_nothing_that_takes_time():
+    code = "import sys; from msd_genre.cli import main; main(['--help'], standalone_mode=False); " \
+        "print([m for m in ('numpy', 'pandas', 'papermill', 'tensorflow') if m in sys.modules])"
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert seen.stdout.strip().endswith("[]")
+
+
+def test_the_command_is_installed():
+    command = Path(sys.executable).parent / "msd-genre"
+    seen = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert "0." in seen.stdout
+
+
+@pytest.mark.parametrize("words", [["report"], ["site"], ["sources"], ["demo", "write"]])
+def test_each_command_teaches_by_example(words):
+    shown = ask(*words, "--help")
+    assert shown.exit_code == 0
+    assert f"    msd-genre {' '.join(words)} " in shown.output
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["report", "none.yaml"], "no parameter file none.yaml"),
+        (["site", "runs/none"], "msd-genre report params/demo.yaml"),
+        (["sources", "nowhere"], "no folder nowhere"),
+        (["report", str(ROOT / "params" / "demo.yaml"), "--data", "x"], "params/sample.yaml"),
+    ],
+)
+def test_an_error_is_a_sentence_and_exit_code_1(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = ask(*words)
+    assert seen.exit_code == 1
+    assert seen.output.startswith("Error: ") and message in seen.output
+    assert "Traceback" not in seen.output
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
+    def breaks(*args, **kwargs):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(demo, "write_demo", breaks)
+    assert isinstance(ask("demo", "write", "anywhere").exception, KeyError)
+
+
+def test_demo_write_passes_its_options_on(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        demo, "write_demo", lambda folder, **options: asked.append((folder, options)) or folder
+    )
+    seen = ask("demo", "write", str(tmp_path / "mine"), "--songs", "1500", "--seed", "3")
+    assert seen.exit_code == 0 and "1,500 fictional songs" in seen.output
+    assert asked == [(tmp_path / "mine", {"n_songs": 1500, "seed": 3})]
+
+
+def test_sources_lists_what_is_there_and_where_to_get_the_rest(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "tagtraum").mkdir()
+    (tmp_path / "tagtraum" / "msd_tagtraum_cd1.cls").touch()
+    seen = ask("sources", str(tmp_path))
+    assert seen.exit_code == 0
+    assert "tagtraum/msd_tagtraum_cd1.cls" in seen.output
+    assert "missing: http" in seen.output and str(tmp_path) not in seen.output
+
+
+def test_sources_asks_for_a_folder(monkeypatch):
+    monkeypatch.delenv("MSD_GENRE_DATA", raising=False)
+    seen = ask("sources")
+    assert seen.exit_code == 2 and "MSD_GENRE_DATA" in seen.output
+
+
+def test_where_the_songs_come_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings.ini").touch()
+    monkeypatch.setenv("MSD_GENRE_DATA", "/songs/of/the/machine")
+
+    def folder(section, data=None):
+        return cli.resolve_data({"data": section}, data)["data"]["folder"]
+
+    assert folder({"source": "demo", "songs": 9, "seed": 4}) == str(tmp_path / "data" / "demo-9-4")
+    assert folder({"source": "folder", "folder": "own"}, "given") == str(tmp_path / "given")
+    assert folder({"source": "folder", "folder": "own"}) == str(tmp_path / "own")
+    assert folder({}) == "/songs/of/the/machine"
+    monkeypatch.delenv("MSD_GENRE_DATA")
+    assert folder(None) is None
+    with pytest.raises(cli.DataError, match=r"no source 'web'\. There is: demo, folder"):
+        folder({"source": "web"})
+
+
+def test_the_demo_is_written_once_and_again_when_its_code_changed(tmp_path, monkeypatch):
+    params = {"seed": 1, "data": {"source": "demo", "songs": 3, "seed": 1,
+                                  "folder": str(tmp_path / "data" / "demo-3-1")}}  # fmt: skip
+    run, written = create_run(params, tmp_path / "run"), []
+
+    def write(folder, n_songs, seed):
+        written.append((n_songs, seed))
+        folder.mkdir(parents=True)
+        (folder / "song").write_text("la")
+        return folder
+
+    monkeypatch.setattr(demo, "write_demo", write)
+    assert cli.write_demo_songs(run) and not cli.write_demo_songs(run)
+    assert written == [(3, 1)]
+    folder = Path(params["data"]["folder"])
+    (folder.parent / ".demo-3-1.json").write_text('{"source": "older"}')
+    (folder / "left over").touch()
+    assert cli.write_demo_songs(run)
+    assert [path.name for path in folder.iterdir()] == ["song"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == [".demo-3-1.json", "demo-3-1"]
+
+
+def test_a_demo_that_was_cut_off_is_not_taken_for_one(tmp_path, monkeypatch):
+    folder = tmp_path / "data" / "demo-3-1"
+    params = {"seed": 1, "data": {"songs": 3, "seed": 1, "folder": str(folder)}}
+    run = create_run(params, tmp_path / "run")
+
+    def dies(folder, n_songs, seed):
+        folder.mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "write_demo", dies)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            cli.write_demo_songs(run)
+        assert not folder.exists()
+
+
+def test_songs_are_written_only_for_the_demo():
+    steps = {source: [name for name, _ in cli.preparation({"data": {"source": source}})]
+             for source in cli.DATA_SOURCES}  # fmt: skip
+    assert steps == {"demo": ["demo songs", "catalog", "features"],
+                     "folder": ["catalog", "features"]}  # fmt: skip
