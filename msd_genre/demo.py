@@ -627,7 +627,18 @@ def _confidence(typical: float, n: int, rng: np.random.Generator) -> np.ndarray:
     "(n,) confidences in [0, 1] around a typical value."
     return rng.beta(4 * typical, 4 * (1 - typical), n).round(3)
 
-# %% ../nbs/api/25_demo.ipynb #36126574
+# %% ../nbs/api/25_demo.ipynb #feede23f
+def _less_used_fields(duration_s: float, rng: np.random.Generator) -> dict[str, float]:
+    "Fields of analysis/songs that no figure rests on."
+    names = ("key_confidence", "mode_confidence", "time_signature_confidence")
+    fade_s = min(duration_s, rng.exponential(8))
+    return {
+        "analysis_sample_rate": 22050, "end_of_fade_in": round(rng.exponential(0.5), 3),
+        "start_of_fade_out": round(duration_s - fade_s, 3),
+        **dict(zip(names, _confidence(0.48, 3, rng), strict=True)),
+    }
+
+
 def make_sound(
     track: NamedTuple,  # a row of the plan
     seed: int,
@@ -658,17 +669,11 @@ def make_sound(
         "sections_confidence": _confidence(0.59, len(first), rng),
         **_rhythm(tempo, beats_in_bar, duration, rng),
     }
-    fade = duration - min(duration, rng.exponential(8))
-    certain = _confidence(0.48, 3, rng)
     fields = {
-        "analysis_sample_rate": 22050, "duration": duration, "tempo": tempo, "key": key,
-        "mode": int(vector["minor"] <= 0), "time_signature": beats_in_bar,
-        "loudness": round(float(min(loudest.mean() + 3, -0.5)), 3),
-        "end_of_fade_in": round(rng.exponential(0.5), 3), "start_of_fade_out": round(fade, 3),
-        "key_confidence": certain[0], "mode_confidence": certain[1],
-        "time_signature_confidence": certain[2],
+        "duration": duration, "tempo": tempo, "key": key, "mode": int(vector["minor"] <= 0),
+        "time_signature": beats_in_bar, "loudness": round(min(loudest.mean() + 3, -0.5), 3),
     }
-    return arrays, fields
+    return arrays, fields | _less_used_fields(duration, rng)
 
 # %% ../nbs/api/25_demo.ipynb #e9864273
 def _terms(
