@@ -65,7 +65,7 @@ def with_options(
 
     return "\n".join([*(line(*item) for item in options.items()), code]).strip("\n")
 
-# %% ../nbs/api/79_preview.ipynb #f15488e0
+# %% ../nbs/api/79_preview.ipynb #4cd5cdb5
 def _float(label: str, body: str, caption: str) -> str:
     "A figure or table that can be referred to."
     return f"::: {{#{label}}}\n{body}\n\n{caption}\n:::"
@@ -76,10 +76,15 @@ def _attribute(text: str) -> str:
     return '"' + " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _fence(text: str, classes: str) -> str:
+def _fence(text: str, classes: str = "") -> str:
     "A block of verbatim text, whatever backticks it holds."
     ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return f"{ticks} {{{classes}}}\n{text.rstrip()}\n{ticks}"
+    return f"{ticks}{classes and f' {{{classes}}}'}\n{text.rstrip()}\n{ticks}"
+
+
+def _printed(text: str, kind: str) -> str:
+    "What a cell printed. As the block's own class, pandoc would take the kind for a language."
+    return f"::: cell-output-{kind}\n{_fence(_plain(text))}\n:::"
 
 
 def _text(value: str | list[str]) -> str:
@@ -91,7 +96,7 @@ def _plain(text: str) -> str:
     "Text without the escape codes that colour it in a terminal."
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
-# %% ../nbs/api/79_preview.ipynb #98136b01
+# %% ../nbs/api/79_preview.ipynb #a7e64e3e
 _IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/svg+xml": "svg"}
 
 
@@ -109,19 +114,19 @@ def _image(output: NotebookNode, mime: str, path: Path, alt: str) -> str:
 def _output(output: NotebookNode, path: Path, alt: str) -> str:
     "One output of a cell as Markdown; images are written to `path` with their own suffix."
     if output.output_type == "stream":
-        return _fence(_plain(_text(output.text)), f".cell-output-{output.name}")
+        return _printed(_text(output.text), output.name)
     if output.output_type == "error":
-        return _fence(_plain("\n".join(output.traceback)), ".cell-output-error")
+        return _printed("\n".join(output.traceback), "error")
     for mime in _IMAGES:
         if mime in output.data:
             return _image(output, mime, path, alt)
     for mime in ("text/markdown", "text/latex"):
         if mime in output.data:
             return _text(output.data[mime])
-    text = _plain(_text(output.data.get("text/plain", "")))
-    return _fence(text, ".cell-output-display") if text else ""
+    text = _text(output.data.get("text/plain", ""))
+    return _printed(text, "display") if text else ""
 
-# %% ../nbs/api/79_preview.ipynb #170cce75
+# %% ../nbs/api/79_preview.ipynb #7912b4e0
 def _code(code: str, options: dict, folded: bool) -> str:
     "The code of a cell, folded or not."
     block = _fence(code, ".python .cell-code")
@@ -135,13 +140,18 @@ def _code(code: str, options: dict, folded: bool) -> str:
 
 
 def _shown(cell: NotebookNode) -> list[NotebookNode]:
-    "Outputs without the texts that plotting functions return beside their picture."
+    "Outputs without the texts that plotting functions return; streams that were cut, joined."
     pictured = any(m in o.get("data", {}) for o in cell.outputs for m in _IMAGES)
-    return [
-        o for o in cell.outputs
-        if not (pictured and o.output_type == "execute_result"
-                and not any(m in o.data for m in _IMAGES))
-    ]  # fmt: skip
+    shown = []
+    for output in cell.outputs:
+        returned = pictured and output.output_type == "execute_result"
+        if returned and not any(mime in output.data for mime in _IMAGES):
+            continue
+        if shown and output.get("name") and output.get("name") == shown[-1].get("name"):
+            shown[-1] = NotebookNode(shown[-1], text=_text(shown[-1].text) + _text(output.text))
+        else:
+            shown.append(output)
+    return shown
 
 
 def _code_cell(cell: NotebookNode, path: Path, folded: bool) -> str:
@@ -181,7 +191,7 @@ def page_markdown(
             raise PreviewError(f"cell {number}: {error}") from error
     return "\n\n".join(part for part in parts if part.strip()) + "\n"
 
-# %% ../nbs/api/79_preview.ipynb #668bf1ad
+# %% ../nbs/api/79_preview.ipynb #f8c06efb
 def resource(name: str) -> Path:
     "A file that comes with the package, such as a template."
     return Path(str(files("msd_genre"))) / "data" / name
@@ -195,7 +205,7 @@ def pandoc_page(
 ) -> str:  # a whole HTML page
     "Markdown to a page. Raises `PreviewError` with pandoc's words if it fails or warns."
     arguments = ["--from=markdown", "--to=html5", "--mathml", "--section-divs",
-                 "--standalone", "--toc", "--toc-depth=3", "--wrap=none",
+                 "--standalone", "--toc", "--toc-depth=3", "--columns=10000",
                  f"--template={resource('preview.html')}",
                  f"--lua-filter={resource('preview.lua')}"]  # fmt: skip
     if bibliography:

@@ -7,7 +7,7 @@ __all__ = ['SECTIONS', 'FICTIONAL', 'ReportError', 'read_params', 'Chapter', 'pl
            'is_current', 'execute_chapter', 'Done', 'run_report', 'fold_caption', 'give_front_matter', 'stamp_note',
            'stage_page', 'documentation', 'stage_site', 'render_site']
 
-# %% ../nbs/api/80_report.ipynb #630f8309
+# %% ../nbs/api/80_report.ipynb #7212d635
 import ast
 import importlib.util
 import json
@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 import nbformat
 import papermill
@@ -188,20 +189,24 @@ def is_current(
         for name, digest in known["reads"].items()
     )
 
-# %% ../nbs/api/80_report.ipynb #4c8fc9c6
-def _kernel_manager(trace: Path) -> type[AsyncKernelManager]:
-    "A manager that starts kernels with this Python, which note what they read in `trace`."
+# %% ../nbs/api/80_report.ipynb #c2f2a198
+def _kernel_manager(trace: Path, log: IO) -> type[AsyncKernelManager]:
+    "A manager of kernels with this Python, which note what they read in `trace`."
     quiet = "--IPKernelApp.log_level=40"
     command = [sys.executable, "-m", "ipykernel_launcher", quiet, "-f", "{connection_file}"]
     spec = KernelSpec(argv=command, display_name="python3", language="python",
                       env={"MSD_GENRE_TRACE": str(trace)})  # fmt: skip
 
     class ThisPython(AsyncKernelManager):
-        "Starts the kernel with this Python."
+        "Starts the kernel with this Python; what libraries write past the notebook goes to `log`."
 
         @property
         def kernel_spec(self) -> KernelSpec:
             return spec
+
+        async def start_kernel(self, **options) -> None:
+            "As any kernel manager does."
+            await super().start_kernel(stderr=log, **options)
 
     return ThisPython
 
@@ -225,22 +230,23 @@ def execute_chapter(
     partial = executed.with_suffix(".partial.ipynb")
     key, begun = _key(chapter), time.perf_counter()
     kept = f"The notebook up to there: {_relative(partial)}. What was made before it is kept."
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, Path(folder, "log").open("w+") as log:
         trace = Path(folder, "reads.jsonl")
         trace.touch()
         try:
             papermill.execute_notebook(
                 chapter.path, partial, chapter.parameters, kernel_name="python3",
                 progress_bar=False, cwd=chapter.path.parent,
-                kernel_manager_class=_kernel_manager(trace),
+                kernel_manager_class=_kernel_manager(trace, log),
             )  # fmt: skip
         except PapermillExecutionError as error:
             lines = _last_lines("\n".join(error.traceback))
             where = f"chapter {chapter.name} failed at In [{error.exec_count}]"
             raise ReportError(f"{where}, {error.ename}:\n{lines}\n{kept}") from error
         except DeadKernelError as error:
+            last = _last_lines(Path(log.name).read_text(errors="replace"))
             died = f"chapter {chapter.name}: its process died (out of memory?)."
-            raise ReportError(f"{died}\n{kept}") from error
+            raise ReportError("\n".join(filter(None, [died, last, kept]))) from error
         reads = [json.loads(line) for line in trace.read_text().splitlines()]
     partial.replace(executed)
     write_json({"key": key, "seconds": round(time.perf_counter() - begun, 1),

@@ -119,10 +119,13 @@ def test_a_failing_chapter_is_named_and_the_rest_stays(finished):
     assert run_toys(finished) == ["reused"] * 3
 
 
-def test_a_kernel_that_dies_is_an_error_with_the_chapter(tmp_path):
-    write_chapter(tmp_path / "chapters" / "01_dies.ipynb", "import os\nos._exit(1)")
-    with pytest.raises(report.ReportError, match="chapter 01_dies: its process died"):
+def test_a_kernel_that_dies_is_an_error_with_the_chapter(tmp_path, capfd):
+    code = "import os\nos.write(2, b'last words of a library')\nos._exit(1)"
+    write_chapter(tmp_path / "chapters" / "01_dies.ipynb", code)
+    with pytest.raises(report.ReportError, match="chapter 01_dies: its process died") as failure:
         run_toys(tmp_path)
+    assert "last words of a library" in str(failure.value)
+    assert "last words" not in capfd.readouterr().err
 
 
 def test_the_kernel_is_this_python_whatever_kernels_a_user_has(tmp_path, monkeypatch):

@@ -61,8 +61,9 @@ def chapter():
         new_code_cell("Markdown(text)", outputs=[
             new_output("execute_result", {"text/markdown": "## What it means\n\nMuch."})]),
         new_code_cell("fit()", outputs=[
+            new_output("stream", name="stdout", text="epoch 1 \x1b[1mlo"),
             new_output("stream", name="stderr", text="a warning of TensorFlow"),
-            new_output("stream", name="stdout", text="epoch 1 \x1b[1mloss\x1b[0m ```")]),
+            new_output("stream", name="stdout", text="ss\x1b[0m ```")]),
         new_code_cell("frame", outputs=[
             new_output("execute_result", {"text/html": FRAME, "text/plain": "0 lstm"})]),
     ])  # fmt: skip
@@ -309,6 +310,13 @@ def test_a_chapter_folds_its_code_and_shows_its_parameters(html):
     assert "unseen" not in html and "a warning of TensorFlow" not in html
     assert "epoch 1 loss ```" in html
     assert "<h2>What it means</h2>" in html
+    assert "<colgroup>" not in html  # columns are as wide as what stands in them
+
+
+def test_text_beside_a_title_stays_and_links_lead_into_this_site(site):
+    index, guide = (site / "index.html").read_text(), (site / "guides" / "how.html").read_text()
+    assert '<p>The <a href="./report/01_songs.html">songs</a>.</p>' in index
+    assert '<p><a href="../api/cli.html">api</a></p>' in guide
 
 
 def test_an_api_page_shows_signatures_and_examples(site):

@@ -10,10 +10,11 @@ Run in a process of its own by `report.documentation`: nothing in the package im
 import ast
 import importlib
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
-from execnb.nbio import read_nb, write_nb
+from execnb.nbio import mk_cell, read_nb, write_nb
 from nbdev import processors
 from nbdev.processors import FilterDefaults, _default_exp, _is_showdoc, exec_show_docs
 
@@ -32,6 +33,15 @@ def documented_names(cell, shown):
 
 
 processors._def_names = documented_names
+
+
+def keep_text(notebook):
+    "nbdev takes the whole first cell for title and subtitle: what follows gets a cell of its own."
+    first = notebook.cells[0]
+    head = re.match(r"\s*#[^\n]*\n(\s*>[^\n]*(\n|$))*", first.source + "\n")
+    if first.cell_type == "markdown" and head and (rest := first.source[head.end():].strip()):
+        first.source = first.source[:head.end()]
+        notebook.cells.insert(1, mk_cell(rest, "markdown"))
 
 
 class ShowDocs(exec_show_docs):
@@ -80,6 +90,7 @@ def main(nbs: Path, out: Path) -> None:
         if target.is_file() and target.stat().st_mtime > newest:
             continue
         notebook = read_nb(source)
+        keep_text(notebook)
         Pages()(notebook)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_nb(notebook, target)
