@@ -202,16 +202,17 @@ def artist_weights(
         counts[i] = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
     return counts.T[unit]
 
-# %% ../nbs/api/40_metrics.ipynb #3b3a7ffd
+# %% ../nbs/api/40_metrics.ipynb #04648420
 def weighted_scores(
     predictions: pd.DataFrame,  # of one model, protocol and part
     weights: np.ndarray,  # (rows, resamples) >= 0, each resample with a positive sum
     classes: list[str] | None = None,
+    fill_absent: bool = False,  # True: a genre without weight counts with its score over all rows
 ) -> pd.DataFrame:  # one row a resample: the `SCORES`, and genres (how many have a weight)
     """`scores` of weighted rows, for many sets of weights at once.
 
     Equal to scikit-learn's scores with `sample_weight`, macro means taken over the genres that
-    have a positive weight in the resample.
+    have a positive weight in the resample; with `fill_absent` over all genres of the rows.
     """
     classes, truth, probability = _arrays(predictions, classes)
     if weights.ndim != 2 or len(weights) != len(truth):
@@ -224,33 +225,51 @@ def weighted_scores(
         "right": _incidence(truth[right], rows[right], len(classes), len(rows)),
     }
     rankings = _rank(truth, probability)
+    whole = _genre_scores(tallies, rankings, np.ones((len(rows), 1))) if fill_absent else None
     step = max(1, 2**21 // len(rows))  # 16 MB of weights at a time
     blocks = [
-        _block_scores(tallies, rankings, weights[:, start : start + step].astype(float))
+        _block_scores(tallies, rankings, weights[:, start : start + step].astype(float), whole)
         for start in range(0, weights.shape[1], step)
     ]
     return pd.DataFrame({name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]})
 
 
-def _block_scores(tallies: dict, rankings: tuple, weights: np.ndarray) -> dict[str, np.ndarray]:
-    "Each score in each resample of a block."
+def _genre_scores(tallies: dict, rankings: tuple, weights: np.ndarray) -> dict[str, np.ndarray]:
+    "What the macro scores are means of: (genres, resamples), 0 where a genre has no weight."
     true, answered, right = (tallies[name] @ weights for name in ("true", "answered", "right"))
     present = true > 0
-    n_present = present.sum(axis=0)
-    total = weights.sum(axis=0)
-    ap = _average_precision(*rankings, weights)
-
-    def macro(by_genre):
-        return np.where(present, by_genre, 0).sum(axis=0) / n_present
-
     return {
-        "accuracy": right.sum(axis=0) / total,
-        "balanced_accuracy": macro(right / np.where(present, true, 1)),
-        "macro_f1": macro(2 * right / np.where(present, true + answered, 1)),
-        "micro_f1": 2 * right.sum(axis=0) / (true.sum(axis=0) + answered.sum(axis=0)),
-        "macro_ap": macro(ap[:-1]),
-        "micro_ap": ap[-1],
-        "genres": n_present,
+        "present": present,
+        "balanced_accuracy": right / np.where(present, true, 1),
+        "macro_f1": 2 * right / np.where(present, true + answered, 1),
+        "ap": _average_precision(*rankings, weights),
+    }
+
+
+def _block_scores(
+    tallies: dict, rankings: tuple, weights: np.ndarray, whole: dict | None
+) -> dict[str, np.ndarray]:
+    "Each score in each resample of a block."
+    of_genres = _genre_scores(tallies, rankings, weights)
+    of_genres["macro_ap"] = of_genres["ap"][:-1]
+    present = of_genres["present"]
+
+    def macro(name):
+        if whole is None:
+            return np.where(present, of_genres[name], 0).sum(axis=0) / present.sum(axis=0)
+        known = whole["ap"][:-1] if name == "macro_ap" else whole[name]
+        return np.where(present, of_genres[name], known).sum(axis=0) / whole["present"].sum()
+
+    answered, right = (tallies[name] @ weights for name in ("answered", "right"))
+    accuracy = right.sum(axis=0) / weights.sum(axis=0)
+    micro_f1 = 2 * right.sum(axis=0) / (weights.sum(axis=0) + answered.sum(axis=0))
+    return {
+        "accuracy": accuracy,
+        **{name: macro(name) for name in ("balanced_accuracy", "macro_f1")},
+        "micro_f1": micro_f1,
+        "macro_ap": macro("macro_ap"),
+        "micro_ap": of_genres["ap"][-1],
+        "genres": present.sum(axis=0),
     }
 
 
@@ -303,7 +322,7 @@ def _average_precision(
             ap[i] = gain / np.where(found[-1] > 0, found[-1], 1)
     return ap
 
-# %% ../nbs/api/40_metrics.ipynb #24e6636b
+# %% ../nbs/api/40_metrics.ipynb #33344cfc
 def score_intervals(
     predictions: pd.DataFrame,  # of one model, protocol and part
     groups: pd.Series,  # artist_id, indexed by track_id
@@ -314,8 +333,9 @@ def score_intervals(
 ) -> pd.DataFrame:  # score, value, low, high, songs, artists, incomplete
     """Each score with its percentile interval from a bootstrap over artists.
 
-    `incomplete` is the share of resamples that have no song of a genre that the table has; its
-    macro means are over the others. Raises `MetricError` where a song has no artist, or where
+    `incomplete` is the share of resamples that have no song of a genre that the table has. There
+    the genre counts in macro means with its score over all songs: left out, it would shift the
+    mean, and the interval of a few songs could miss its own value. Raises `MetricError` where a song has no artist, or where
     there are fewer than two artists to draw from.
     """
     value = scores(predictions, classes)
@@ -326,7 +346,8 @@ def score_intervals(
         raise MetricError(f"no artist for track {predictions.track_id[artists.isna()].iloc[0]}")
     if artists.nunique() < 2:
         raise MetricError("all songs are by one artist: there is nothing to draw from")
-    drawn = weighted_scores(predictions, artist_weights(artists, n_boot, seed), classes)
+    weights = artist_weights(artists, n_boot, seed)
+    drawn = weighted_scores(predictions, weights, classes, fill_absent=True)
     tail = (1 - level) / 2
     low, high = np.quantile(drawn[list(SCORES)], [tail, 1 - tail], axis=0)
     table = pd.DataFrame(
@@ -335,7 +356,7 @@ def score_intervals(
     incomplete = float((drawn.genres < predictions.genre.nunique()).mean())
     return table.assign(songs=len(artists), artists=artists.nunique(), incomplete=incomplete)
 
-# %% ../nbs/api/40_metrics.ipynb #b20ba02a
+# %% ../nbs/api/40_metrics.ipynb #4ed0da7d
 def score_models(
     predictions: dict[str, pd.DataFrame],  # name -> predictions of one part, the same songs in each
     groups: pd.Series,  # artist_id, indexed by track_id
@@ -360,9 +381,13 @@ def score_models(
 def score_table(
     scored: pd.DataFrame,  # from `score_models`
     sort_by: str = "macro_f1",  # the score that orders the models
-) -> pd.DataFrame:  # model, and a column a score: "0.31 (0.27 to 0.36)"
-    "The scores as people read them: a row a model, best first, each score with its interval."
-    text = [f"{r.value:.2f} ({r.low:.2f} to {r.high:.2f})" for r in scored.itertuples()]
+) -> pd.DataFrame:  # model, and a column a score: "0.31 (0.27–0.36)"
+    """The scores as people read them: a row a model, best first, each score with its interval.
+
+    Micro-F1 is left out: with one genre a song it is the accuracy.
+    """
+    text = [f"{r.value:.2f} ({r.low:.2f}–{r.high:.2f})" for r in scored.itertuples()]
     wide = scored.assign(text=text).pivot(index="model", columns="score", values="text")
     order = scored[scored.score == sort_by].sort_values("value", ascending=False).model
-    return wide.loc[order, list(SCORES)].rename_axis(columns=None).reset_index()
+    wide = wide.loc[order, [name for name in SCORES if name != "micro_f1"]]
+    return wide.rename(columns=lambda name: name.replace("_", " ")).reset_index()

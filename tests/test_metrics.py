@@ -240,3 +240,20 @@ def test_the_table_of_models_has_the_constant_answer_and_is_sorted(predictions, 
     table = metrics.score_table(scored, sort_by="accuracy")
     best = scored.query("score == 'accuracy'").sort_values("value").model.iloc[-1]
     assert table.model.iloc[0] == best
+
+
+def test_an_interval_of_few_songs_holds_its_own_value():
+    """A genre of one artist is absent from a third of the resamples; it must not shift the mean."""
+    truth = ["A"] * 12 + ["B"] * 2 + ["C"] * 2
+    table = pd.DataFrame({
+        "model": "m", "protocol": "p", "fold": 0, "seed": 1, "part": "test",
+        "track_id": [f"TR{i:02}" for i in range(16)], "genre": truth,
+        "p_A": 0.6, "p_B": 0.3, "p_C": 0.1,
+    })  # fmt: skip
+    artist = pd.Series([*range(12), 12, 12, 13, 13], table.track_id)
+    scored = metrics.score_intervals(table, artist, n_boot=300).set_index("score")
+    assert scored.incomplete.iloc[0] > 0.3
+    constant = scored.loc["balanced_accuracy"]
+    assert constant.value == pytest.approx(1 / 3)
+    assert constant.low == constant.high == pytest.approx(1 / 3)
+    assert (scored.low <= scored.value).all() and (scored.value <= scored.high).all()
