@@ -441,7 +441,7 @@ def documentation(
         raise ReportError(f"nbdev cannot make the pages of {nbs}:\n{_last_lines(done.stderr)}")
     return pages
 
-# %% ../nbs/api/80_report.ipynb #8f98888f
+# %% ../nbs/api/80_report.ipynb #2446decb
 def _listed(item: object, folder: Path) -> Iterator[dict]:
     "An entry of the sidebar with its `*` resolved to the notebooks that are there."
     item = {"href": item} if isinstance(item, str) else dict(item)
@@ -472,10 +472,24 @@ def _write_config(nbs: Path, staged: Path, run: Run) -> None:
     (staged / "_quarto.yml").write_text(text, encoding="utf-8")
 
 
-def _link_inside(notebook: NotebookNode, to_root: str, site_url: str) -> None:
-    "Let links to the published site lead to this one."
+def _names(notebooks: dict[str, NotebookNode]) -> set[str]:
+    "What the pages of the API document, such as `api/runs.html#create_run`."
+    return {
+        f"{Path(page).parent}/{front_matter(notebook).get('output-file')}#{name.lower()}"
+        for page, notebook in notebooks.items() if page.startswith("api/")
+        for cell in notebook.cells for output in cell.get("outputs", [])
+        for name in re.findall(r"^#+ (\S+)$", output.get("data", {}).get("text/markdown", ""), re.M)
+    }  # fmt: skip
+
+
+def _link_inside(notebook: NotebookNode, to_root: str, site_url: str, names: set[str]) -> None:
+    "Let links to the published site lead to this one, and only to names that are documented."
+    api = re.compile(rf"\[(`[^`\]]+`)\]\({re.escape(site_url)}/(api/[^)]+)\)")
+
     def inside(text: str) -> str:
-        return text.replace(f"]({site_url}/", f"]({to_root}")
+        text = api.sub(lambda m: m[0] if "#" not in m[2] or m[2] in names else m[1], text)
+        # nbdev writes LNone for a line of source that it does not find.
+        return text.replace(f"]({site_url}/", f"]({to_root}").replace("#LNone)", ")")
 
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -484,7 +498,7 @@ def _link_inside(notebook: NotebookNode, to_root: str, site_url: str) -> None:
             if "text/markdown" in output.get("data", {}):
                 output.data["text/markdown"] = inside(output.data["text/markdown"])
 
-# %% ../nbs/api/80_report.ipynb #d536530e
+# %% ../nbs/api/80_report.ipynb #591451cd
 def _sources(run: Run, nbs: Path) -> dict[str, Path]:
     "Each page's notebook: documentation from `nbs`, chapters from the run."
     documented = documentation(nbs)
@@ -508,13 +522,15 @@ def stage_site(
     shutil.copytree(nbs, staged, ignore=shutil.ignore_patterns("*.ipynb", "_proc", "_site", ".*"))
     (staged / "_quarto.yml").unlink()
     site_url = yaml.safe_load((nbs / "_quarto.yml").read_text())["website"].get("site-url", "")
-    for name, source in _sources(run, nbs).items():
-        notebook = nbformat.read(source, 4)
+    notebooks = {name: nbformat.read(path, 4) for name, path in _sources(run, nbs).items()}
+    for name, notebook in notebooks.items():
         try:
             stage_page(notebook, run)
-        except (ReportError, RuntimeError) as error:
+        except RuntimeError as error:
             raise ReportError(f"{name}: {error}") from error
-        _link_inside(notebook, "../" * name.count("/") or "./", site_url)
+    names = _names(notebooks)
+    for name, notebook in notebooks.items():
+        _link_inside(notebook, "../" * name.count("/") or "./", site_url, names)
         (staged / name).parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, staged / name)
     _write_config(nbs, staged, run)

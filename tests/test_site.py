@@ -87,7 +87,9 @@ def write_project(folder):
         shutil.copy(ROOT / "nbs" / name, nbs / name)
     url = yaml.safe_load((ROOT / "_quarto.yml").read_text())["website"]["site-url"]
     front = f"# msd_genre\n\n> Heard and read.\n\nThe [songs]({url}/report/01_songs.html)."
-    guide = "# How\n\n> So.\n\n[api](../api/81_cli.ipynb)"
+    guide = "# How\n\n> So.\n\n[api](../api/81_cli.ipynb)\n\n" \
+        f"[`find_layout`]({url}/api/sources.html#find_layout) " \
+        f"[`_matches`]({url}/api/sources.html#_matches)"
     for name, text in [("index", front), ("guides/how", guide)]:
         notebook = new_notebook(cells=[new_markdown_cell(text)], metadata=KERNEL)
         nbformat.write(notebook, nbs / f"{name}.ipynb")
@@ -317,6 +319,12 @@ def test_text_beside_a_title_stays_and_links_lead_into_this_site(site):
     index, guide = (site / "index.html").read_text(), (site / "guides" / "how.html").read_text()
     assert '<p>The <a href="./report/01_songs.html">songs</a>.</p>' in index
     assert '<p><a href="../api/cli.html">api</a></p>' in guide
+
+
+def test_names_are_linked_where_they_are_documented(site):
+    guide = (site / "guides" / "how.html").read_text()
+    there = '<a href="../api/sources.html#find_layout"><code>find_layout</code></a>'
+    assert f"<p>{there} <code>_matches</code></p>" in guide
 
 
 def test_an_api_page_shows_signatures_and_examples(site):

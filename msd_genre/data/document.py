@@ -8,6 +8,7 @@ Run in a process of its own by `report.documentation`: nothing in the package im
 """
 
 import ast
+import dataclasses
 import importlib
 import importlib.util
 import re
@@ -23,9 +24,12 @@ def documented_names(cell, shown):
     "Names that a cell defines for others, and the methods of its classes; nbdev wants the last first."
     names = []
     for node in cell.parsed_() or []:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            names.append(node.name)
-        if isinstance(node, ast.ClassDef) and names[-1:] == [node.name]:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        if any(ast.unparse(one).endswith((".command()", ".group()")) for one in node.decorator_list):
+            continue  # click's: its signature is its --help
+        names.append(node.name)
+        if isinstance(node, ast.ClassDef):
             names += [f"{node.name}.{one.name}" for one in node.body
                       if isinstance(one, ast.FunctionDef) and not one.name.startswith("_")
                       and not one.decorator_list and ast.get_docstring(one)]  # fmt: skip
@@ -44,6 +48,14 @@ def keep_text(notebook):
         notebook.cells.insert(1, mk_cell(rest, "markdown"))
 
 
+def shorten_defaults(module):
+    "Let an object with many fields stand in a signature by its class, not by all of them."
+    for function in vars(module).values():
+        for default in getattr(function, "__defaults__", None) or ():
+            if dataclasses.is_dataclass(default) and len(repr(default)) > 80:
+                type(default).__repr__ = lambda self: f"{type(self).__name__}(...)"
+
+
 class ShowDocs(exec_show_docs):
     "Signatures of a module's names, from the module."
 
@@ -51,6 +63,7 @@ class ShowDocs(exec_show_docs):
         super().begin()
         if module := _default_exp(self.nb):
             self.module = importlib.import_module(f"msd_genre.{module}")
+            shorten_defaults(self.module)
             self.k.user_ns.update(vars(self.module))
 
     def __call__(self, cell):
