@@ -429,7 +429,7 @@ def genre_histogram(
                    f"{counts.sum():,.0f} songs")
     return figure
 
-# %% ../nbs/api/71_figures.ipynb #d9440f80
+# %% ../nbs/api/71_figures.ipynb #4b9437b6
 @styled
 def resampling(
     genres: pd.DataFrame,  # genre, train_songs, train_rows (songs and rows of train)
@@ -438,9 +438,10 @@ def resampling(
     _check(genres, ["genre", "train_songs", "train_rows"], "resampling")
     sizes = genres.sort_values("train_songs", ascending=False, kind="stable")
     names = {"train_songs": "songs", "train_rows": "rows after resampling"}
-    long = sizes.rename(columns=names).melt("genre", list(names.values()), "what", "number")
+    long = sizes[["genre", *names]].melt("genre", var_name="what", value_name="number")
+    long["what"] = long["what"].map(names)
     figure, [[axes]] = _panels(0.34 * len(sizes) + 1.2)
-    sns.barplot(long, x="number", y="genre", hue="what", saturation=1, ax=axes,
+    sns.barplot(long, x="number", y="genre", hue="what", saturation=1, errorbar=None, ax=axes,
                 palette=dict(zip(names.values(), [GREY, OKABE_ITO["blue"]], strict=True)))
     _thousands(axes.xaxis)
     axes.set(xlabel="songs, or rows with copies, in train (number)", ylabel="")

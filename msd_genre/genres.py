@@ -87,13 +87,13 @@ def read_labels(
     labels = [(track, genre, minority) for track, (genre, minority, _) in sorted(rows.items())]
     return pd.DataFrame(labels, columns=["track_id", "genre", "genre_minority"], dtype="str")
 
-# %% ../nbs/api/11_genres.ipynb #4b55e3f5
+# %% ../nbs/api/11_genres.ipynb #0768b3d7
 GENRE_TERMS = {
     "Blues": "blues, boogie woogie, jug band, blues guitar, blues guitarist, blues revival",
     "Country": (
         "country, bluegrass, honky tonk, americana, western swing, country pop, countrypolitan, "
-        "nashville sound, new traditionalist, cowboy, red dirt, country and western, country divas, "
-        "country female"
+        "nashville sound, new traditionalist, cowboy, red dirt, country and western, "
+        "country divas, country female"
     ),
     "Electronic": (
         "electronic, electronica, electro, techno, trance, house, ambient, downtempo, chill out, "

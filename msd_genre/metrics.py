@@ -322,7 +322,7 @@ def _average_precision(
             ap[i] = gain / np.where(found[-1] > 0, found[-1], 1)
     return ap
 
-# %% ../nbs/api/40_metrics.ipynb #33344cfc
+# %% ../nbs/api/40_metrics.ipynb #5aed2e3c
 def score_intervals(
     predictions: pd.DataFrame,  # of one model, protocol and part
     groups: pd.Series,  # artist_id, indexed by track_id
@@ -335,8 +335,8 @@ def score_intervals(
 
     `incomplete` is the share of resamples that have no song of a genre that the table has. There
     the genre counts in macro means with its score over all songs: left out, it would shift the
-    mean, and the interval of a few songs could miss its own value. Raises `MetricError` where a song has no artist, or where
-    there are fewer than two artists to draw from.
+    mean, and the interval of a few songs could miss its own value. Raises `MetricError` where a
+    song has no artist, or where there are fewer than two artists to draw from.
     """
     value = scores(predictions, classes)
     if not groups.index.is_unique:

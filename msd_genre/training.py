@@ -411,7 +411,7 @@ def _build(run: Run, plan: Plan, verbose: bool, folder: Path) -> None:
     folder.mkdir()
     _write_results(model, songs, plan, history, folder)
 
-# %% ../nbs/api/51_training.ipynb #acdb08ca
+# %% ../nbs/api/51_training.ipynb #5eb2ad0b
 @dataclass(frozen=True)
 class TrainedModel:
     "What a training left in its run; each part is read when it is asked for."
@@ -465,7 +465,7 @@ def train(
     verbose: bool = True,  # print a line an epoch
     **choices,  # any other field of `Plan`; `seed` is the run's where it is not given
 ) -> TrainedModel:
-    """Train a network on a split of the run; go on with it where it stopped; reuse it if it is done.
+    """Train a network on a split of the run, go on where it stopped, or reuse it if it is done.
 
     Keeps `models/<name>/` in the run: model.keras, history.csv, predictions.parquet,
     embedding.parquet, cost.json, classes.json, and idf.npy where "tfidf" needed one. The same seed

@@ -590,3 +590,12 @@ def test_importing_figures_loads_no_models_and_no_readers():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "[]"
+
+
+def test_resampling_draws_each_genre_once_whatever_else_the_table_holds():
+    genres = pd.DataFrame({"genre": ["Rock", "Jazz"], "songs": [500, 30],
+                           "train_songs": [320, 12], "train_rows": [160, 60]})
+    axes = figures.resampling(genres).axes[0]
+    widths = sorted(bar.get_width() for group in axes.containers for bar in group)
+    assert widths == [12, 60, 160, 320]
+    assert not axes.lines, "error bars: more than one value a bar"

@@ -235,7 +235,8 @@ def test_models_are_compared_on_the_same_songs_only(predictions, artists):
 def test_the_table_of_models_has_the_constant_answer_and_is_sorted(predictions, artists):
     scored = metrics.score_models({"a": predictions}, artists, predictions.genre, n_boot=20)
     assert set(scored.model) == {"a", "majority"}
-    alone = metrics.scores(predictions, sorted(set(predictions.genre) | set(metrics._outputs(predictions))))
+    genres = {*predictions.genre, *metrics._outputs(predictions)}
+    alone = metrics.scores(predictions, sorted(genres))
     assert scored.query("model == 'a'").set_index("score").value.to_dict() == alone
     table = metrics.score_table(scored, sort_by="accuracy")
     best = scored.query("score == 'accuracy'").sort_values("value").model.iloc[-1]
