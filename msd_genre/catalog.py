@@ -6,13 +6,13 @@
 __all__ = ['COLUMNS', 'STEPS', 'DEFAULTS', 'CatalogError', 'catalog_options', 'read_songs', 'label_file', 'term_rows', 'join',
            'data_layout', 'fingerprint', 'build_catalog', 'kept', 'funnel', 'choose_songs']
 
-# %% ../nbs/api/20_catalog.ipynb #cafa3b5f
+# %% ../nbs/api/20_catalog.ipynb #731d0418
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .genres import read_labels, weak_labels
 from .lyrics import read_counts

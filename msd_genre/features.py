@@ -6,7 +6,7 @@
 __all__ = ['N_TIMBRE', 'SHARD_SONGS', 'ARRAYS', 'FRAMES', 'cut', 'summary_names', 'summarize', 'build_store', 'FeatureError',
            'Store', 'open_store', 'build_lyrics']
 
-# %% ../nbs/api/21_features.ipynb #2efeef75
+# %% ../nbs/api/21_features.ipynb #ab63a478
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from joblib import Parallel, delayed
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .catalog import catalog_options, data_layout, kept
 from .lyrics import load_vectors, read_counts, read_reverse_mapping, stem_vectors
@@ -116,7 +116,7 @@ def _write_shard(rows: pd.DataFrame, folder: Path, shard: Path, frames: dict) ->
             file.create_dataset(name, data=values)
     unfinished.rename(shard)
 
-# %% ../nbs/api/21_features.ipynb #70929dd1
+# %% ../nbs/api/21_features.ipynb #ac605257
 def _join_shards(
     folder: Path,  # holds the shards; `store.h5` is written into it
     shards: list[Path],  # in the order of their songs
@@ -131,6 +131,7 @@ def _join_shards(
     with h5py.File(folder / "store.h5", "w") as store:
         for name, (shape, dtype) in kinds.items():
             whole = h5py.VirtualLayout((sum(sizes.values()), *shape), dtype)
+            whole.dcpl.set_obj_track_times(False)  # the same songs give the same bytes
             for shard, n in sizes.items():
                 if n:
                     part = h5py.VirtualSource(shard.name, name, (n, *shape))

@@ -20,3 +20,16 @@ def real_msd():
     if "MSD_GENRE_DATA" not in os.environ:
         pytest.skip("MSD_GENRE_DATA is not set: tests on real songs skipped")
     return Path(os.environ["MSD_GENRE_DATA"])
+
+
+@pytest.fixture(scope="session")
+def demo_run(demo_corpus, tmp_path_factory):
+    """The whole report on the smallest demo: every chapter executed. Do not change it."""
+    from msd_genre import catalog, features, report, runs
+
+    params = report.read_params(Path(__file__).parent / "data" / "smallest.yaml")
+    params["data"]["folder"] = str(demo_corpus)
+    run = runs.create_run(params, tmp_path_factory.mktemp("runs") / "smallest")
+    steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]
+    run.done = report.run_report(run, steps)
+    return run

@@ -26,7 +26,7 @@ def documented_names(cell, shown):
     for node in cell.parsed_() or []:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
             continue
-        if any(ast.unparse(one).endswith((".command()", ".group()")) for one in node.decorator_list):
+        if any(re.search(r"\.(command|group)\(", ast.unparse(one)) for one in node.decorator_list):
             continue  # click's: its signature is its --help
         names.append(node.name)
         if isinstance(node, ast.ClassDef):

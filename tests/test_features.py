@@ -1,0 +1,118 @@
+"""The feature store: what the song files hold, nothing broken in it, and a build that goes on."""
+
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from msd_genre import catalog, features, runs, songs
+
+
+def make_run(folder, data, **frames):
+    run = runs.create_run(
+        {"seed": 1, "data": {"folder": str(data)}, "features": frames}, folder / "run"
+    )
+    catalog.build_catalog(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def built(demo_corpus, tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("store"), demo_corpus)
+    return run, features.build_store(run, n_jobs=1)
+
+
+def test_a_row_is_the_beginning_of_its_song(built, demo_corpus):
+    run, store = built
+    table = catalog.kept(run.read("catalog.parquet"))
+    assert store.track_ids.tolist() == table["track_id"].tolist()
+    for row in (0, store.n // 2, store.n - 1):
+        segments = songs.read_segments(demo_corpus / table["path"][row])
+        assert (store.chroma[row] == segments.chroma[:300].astype("f4")).all()
+        assert (store.timbre[row] == segments.timbre[:300].astype("f4")).all()
+        assert (store.start_s[row] == segments.start_s[:300].astype("f4")).all()
+        mean = dict(zip(store.summary_names, store.summary[row], strict=True))["timbre mean 1"]
+        assert mean == np.float32(segments.timbre[:, 0].mean())
+    assert store.summary.shape == (store.n, len(store.summary_names))
+    assert store.rows(store.track_ids[[3, 1, 3]]).tolist() == [3, 1, 3]
+    with pytest.raises(features.FeatureError, match="1 tracks are not in the store"):
+        store.rows(np.array(["TRNOBODY"]))
+
+
+def test_the_cut_is_a_parameter(demo_corpus, tmp_path, built):
+    store = features.build_store(make_run(tmp_path, demo_corpus, n_frames=50, offset=20), n_jobs=1)
+    assert (store.timbre[:] == built[1].timbre[:, 20:70]).all()
+
+
+def test_a_song_whose_values_are_broken_gets_no_row(demo_corpus, tmp_path):
+    corpus = tmp_path / "corpus"
+    shutil.copytree(demo_corpus, corpus)
+    run = make_run(tmp_path, corpus)
+    bad = catalog.kept(run.read("catalog.parquet")).iloc[3]
+    with h5py.File(corpus / bad["path"], "r+") as file:
+        file["analysis/segments_timbre"][7, 2] = np.nan
+    store = features.build_store(run, n_jobs=1)
+    assert bad["track_id"] not in store.track_ids
+    aside = run.read("features/rejected.parquet")
+    assert aside["track_id"].tolist() == [bad["track_id"]] and "finite" in aside["reason"][0]
+    assert (store.chroma[:].max(axis=2) > 0).all(), "a row of zeros"
+
+
+def test_a_build_that_was_cut_off_goes_on_and_ends_with_the_same_bytes(
+    demo_corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(features, "SHARD_SONGS", 16)
+    whole = make_run(tmp_path / "whole", demo_corpus)
+    features.build_store(whole, n_jobs=1)
+    run, written = make_run(tmp_path / "cut", demo_corpus), []
+    write = features._write_shard
+
+    def cut_off(rows, folder, shard, frames):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(shard.name)
+        write(rows, folder, shard, frames)
+
+    monkeypatch.setattr(features, "_write_shard", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        features.build_store(run, n_jobs=1)
+    assert not (run.dir / "features").exists()
+    read = []
+
+    def count(path):
+        read.append(path)
+        return songs.read_segments(path)
+
+    monkeypatch.setattr(features, "_write_shard", write)
+    monkeypatch.setattr(features, "read_segments", count)
+    store = features.build_store(run, n_jobs=1)
+    assert len(read) == store.n - 2 * 16, "finished shards were read again"
+    assert run.digest("features") == whole.digest("features")
+
+
+def test_lyrics_stand_in_the_order_of_the_store(built):
+    from msd_genre.lyrics import read_counts
+
+    run, store = built
+    features.build_lyrics(run)
+    counts = run.read("lyrics/counts.npz")
+    layout = catalog.data_layout(run)
+    raw = read_counts(layout.lyrics)
+    row = {track: i for i, track in enumerate(raw.track_ids)}
+    for i in (0, store.n - 1):
+        theirs = raw.counts[[row[store.track_ids[i]]]].toarray()
+        assert (counts[[i]].toarray() == theirs).all() and theirs.sum() > 0
+    assert run.read("lyrics/stems.parquet")["stem"].tolist() == raw.stems
+
+
+def test_a_join_that_kept_nothing_is_an_error(demo_corpus, tmp_path):
+    run = runs.create_run(
+        {"seed": 1, "data": {"folder": str(demo_corpus)}, "catalog": {"min_segments": 10_000}},
+        tmp_path / "run",
+    )
+    catalog.build_catalog(run)
+    with pytest.raises(features.FeatureError, match="kept no song"):
+        features.build_store(run)
+    with pytest.raises(features.FeatureError, match="no feature store"):
+        features.open_store(tmp_path)
