@@ -7,7 +7,7 @@ __all__ = ['SECTIONS', 'FICTIONAL', 'ReportError', 'read_params', 'Chapter', 'pl
            'is_current', 'execute_chapter', 'Done', 'run_report', 'fold_caption', 'give_front_matter', 'stamp_note',
            'stage_page', 'documentation', 'stage_site', 'render_site']
 
-# %% ../nbs/api/80_report.ipynb #7212d635
+# %% ../nbs/api/80_report.ipynb #139c4fbf
 import ast
 import importlib.util
 import json
@@ -33,14 +33,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_raw_cell
 from papermill.exceptions import PapermillExecutionError
 
-from msd_genre.preview import (
-    cell_options,
-    front_matter,
-    place_site,
-    render_preview,
-    resource,
-    with_options,
-)
+from .preview import cell_options, front_matter, place_site, with_options
+from .preview import render_preview, resource
 from .runs import Run, source_digest, value_digest, write_json
 from .sources import project_root
 
@@ -79,7 +73,7 @@ def read_params(
             raise ReportError(f"{path}: expected `name: value` pairs in the section {name!r}")
     return {"run": path.stem, "seed": 1, **params, "params_file": path.as_posix()}
 
-# %% ../nbs/api/80_report.ipynb #677a1529
+# %% ../nbs/api/80_report.ipynb #6f30793e
 @dataclass(frozen=True)
 class Chapter:
     "A chapter of the report and the parameters that it runs with."
@@ -119,7 +113,8 @@ def plan_chapters(
     "The chapters of a run. Raises `ReportError` for a chapter or a parameter that is not there."
     paths = sorted(chapters_dir.glob("[0-9][0-9]_*.ipynb"))
     if not paths:
-        raise ReportError(f"no chapters in {chapters_dir}: expected notebooks like 01_songs.ipynb")
+        raise ReportError(f"no chapters in {chapters_dir}: expected notebooks like 01_songs.ipynb. "
+                          "Run the command in a checkout of the project.")
     asked = run.params.get("chapters") or {}
     _must_be_known(list(asked), [path.stem for path in paths], "chapter", "chapters")
     inside = chapters_dir.resolve().is_relative_to(project_root())
@@ -253,7 +248,7 @@ def execute_chapter(
                 "reads": {one["read"]: one["digest"] for one in reads}},
                executed.with_suffix(".json"))  # fmt: skip
 
-# %% ../nbs/api/80_report.ipynb #d64bc41d
+# %% ../nbs/api/80_report.ipynb #cfb76a3d
 @dataclass(frozen=True)
 class Done:
     "One line of the report's progress."
@@ -269,7 +264,8 @@ def _made(run: Run) -> dict[str, int]:
 
 def _do(name: str, number: str, work: Callable[[], bool]) -> Done:
     "Do one thing with its line of progress; `work` says whether anything had to be made."
-    print(f"[{number}] {name:<20} ", end="", flush=True)
+    head = f"[{number}] {name:<20} "
+    print(head, end="", flush=True)
     begun = time.perf_counter()
     try:
         state = "executed" if work() else "reused"
@@ -277,7 +273,8 @@ def _do(name: str, number: str, work: Callable[[], bool]) -> Done:
         print("failed", flush=True)
         raise
     seconds = time.perf_counter() - begun
-    print(f"{state:<9}{seconds:8.1f} s", flush=True)
+    again = f"\r{head}" if sys.stdout.isatty() else ""  # a bar may have taken the line's place
+    print(f"{again}{state:<9}{seconds:8.1f} s", flush=True)
     return Done(name, state, seconds)
 
 
