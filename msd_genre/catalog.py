@@ -66,7 +66,7 @@ def catalog_options(
             raise CatalogError(f"catalog: {name} is {value!r}, not one of {', '.join(valid[name])}")
     return DEFAULTS | params
 
-# %% ../nbs/api/20_catalog.ipynb #b30ef4f6
+# %% ../nbs/api/20_catalog.ipynb #b4551b68
 def _read_one(path: Path, terms: bool) -> dict:
     "Metadata of one song file, or why it was set aside."
     try:
@@ -87,7 +87,7 @@ def read_songs(
     "Metadata of many song files, and those that could not be read with the reason for each."
     work = (delayed(_read_one)(path, terms) for path in paths)
     rows = Parallel(n_jobs=n_jobs, return_as="generator", batch_size=64)(work)
-    bar = tqdm(rows, total=len(paths), desc="reading songs", unit=" songs", mininterval=1)
+    bar = tqdm(rows, total=len(paths), desc="reading songs", unit=" songs", disable=None)
     table = pd.DataFrame([{"reason": None, **row} for row in bar])
     table["path"] = [path.relative_to(folder).as_posix() for path in paths]
     twice = table["reason"].isna() & table["track_id"].duplicated()

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['DATA_SOURCES', 'PlainErrors', 'DataError', 'main', 'resolve_data', 'write_demo_songs', 'preparation', 'report',
-           'site', 'sources', 'demo', 'write']
+           'site', 'record', 'sources', 'demo', 'write']
 
-# %% ../nbs/api/81_cli.ipynb #07a04909
-import json
+# %% ../nbs/api/81_cli.ipynb #1cc1813c
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,28 +78,18 @@ def resolve_data(
         folder = data_folder()
     return {**params, "data": {**section, "folder": str(folder) if folder else None}}
 
-# %% ../nbs/api/81_cli.ipynb #83741812
+# %% ../nbs/api/81_cli.ipynb #845e9029
 def write_demo_songs(
     run: "Run",  # its parameters say how many, with which seed, and where
 ) -> bool:  # whether they had to be written
     "Write the fictional songs of a run, unless they are there."
-    import shutil
-
-    from msd_genre import demo
-    from msd_genre.runs import source_digest, write_json
+    from msd_genre.demo import RECORD, write_demo
 
     data = run.params["data"]
-    folder = Path(data["folder"])
-    note, made_by = folder.with_name(f".{folder.name}.json"), {"source": source_digest(["demo"])}
-    if folder.is_dir() and note.is_file() and json.loads(note.read_text()) == made_by:
-        return False
-    unfinished = folder.with_name(f".{folder.name}.part")
-    for old in (unfinished, folder):
-        shutil.rmtree(old, ignore_errors=True)
-    demo.write_demo(unfinished, n_songs=data["songs"], seed=data["seed"])
-    unfinished.rename(folder)
-    write_json(made_by, note)
-    return True
+    record = Path(data["folder"]) / RECORD
+    before = record.stat().st_mtime_ns if record.is_file() else None
+    write_demo(data["folder"], n_songs=data["songs"], seed=data["seed"])
+    return record.stat().st_mtime_ns != before
 
 
 def preparation(
@@ -156,7 +145,26 @@ def site(run_dir: str, out: str | None) -> None:
 
     reports.render_site(reports.stage_site(open_run(run_dir)), Path(out) if out else None)
 
-# %% ../nbs/api/81_cli.ipynb #7fa1159e
+# %% ../nbs/api/81_cli.ipynb #460b18f4
+@main.command()
+@click.argument("run_dir", metavar="RUN_DIR")
+@click.option("--out", metavar="DIR", help="Where the record goes.  [default: results/NAME]")
+def record(run_dir: str, out: str | None) -> None:
+    """Keep the scores, the stamp and the parameters of a finished run.
+
+    They are small and hold no songs, so they can be committed. The folder that the songs were read
+    from is left out.
+
+    \b
+    Example:
+        msd-genre record runs/sample
+    """
+    from msd_genre import report as reports
+    from msd_genre.runs import open_run
+
+    click.echo(reports.record_run(open_run(run_dir), Path(out) if out else None))
+
+
 @main.command()
 @click.argument("folder", required=False)
 def sources(folder: str | None) -> None:

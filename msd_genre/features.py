@@ -139,7 +139,7 @@ def _join_shards(
             store.create_virtual_dataset(name, whole)
         store.attrs["summary_names"] = summary_names()
 
-# %% ../nbs/api/21_features.ipynb #da90ef6a
+# %% ../nbs/api/21_features.ipynb #3a0a8a2d
 FRAMES = {"n_frames": 300, "offset": 0}
 
 
@@ -161,15 +161,16 @@ def build_store(
         jobs = (delayed(_write_shard)(songs.iloc[s : s + SHARD_SONGS], folder, shard, frames)
                 for s, shard in zip(starts, shards, strict=True))
         done = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
-        for _ in tqdm(done, total=len(shards), desc="reading segments", unit=" shards"):
+        bar = {"desc": "reading segments", "unit": " shards", "disable": None}
+        for _ in tqdm(done, total=len(shards), **bar):
             pass
         _join_shards(work, shards)
         rejected = [pd.read_csv(shard.with_suffix(".rejected.csv")) for shard in shards]
         pd.concat(rejected).to_parquet(work / "rejected.parquet")
         work.rename(path)
 
-    files = {"files": [(run.params["data"]["folder"]), run.stamp["data"]], **frames}
-    run.make("features", build, params=files, inputs=["catalog.parquet"], modules=["features"])
+    run.make("features", build, params={"data": run.stamp["data"], **frames},
+             inputs=["catalog.parquet"], modules=["features"])
     return open_store(run.path("features"))
 
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SECTIONS', 'FICTIONAL', 'ReportError', 'read_params', 'Chapter', 'plan_chapters', 'imported_modules', 'executed_path',
-           'is_current', 'execute_chapter', 'Done', 'run_report', 'fold_caption', 'give_front_matter', 'stamp_note',
-           'stage_page', 'documentation', 'stage_site', 'render_site']
+           'is_current', 'execute_chapter', 'Done', 'run_report', 'fold_caption', 'give_front_matter', 'unlike_full',
+           'stamp_note', 'stage_page', 'documentation', 'stage_site', 'render_site', 'record_run']
 
-# %% ../nbs/api/80_report.ipynb #139c4fbf
+# %% ../nbs/api/80_report.ipynb #a703b0bb
 import ast
 import importlib.util
 import json
@@ -29,6 +29,7 @@ import yaml
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_raw_cell
 from papermill.exceptions import PapermillExecutionError
@@ -326,7 +327,7 @@ def fold_caption(
     cell.source = with_options(options | caption, code)
     cell.outputs = [o for o, one in zip(cell.outputs, told, strict=True) if one not in captions]
 
-# %% ../nbs/api/80_report.ipynb #612c2030
+# %% ../nbs/api/80_report.ipynb #77216c69
 def _without_html(data: dict) -> dict:
     "The data of an output without HTML: a table as Markdown, anything else as its plain text."
     if "text/html" not in data:
@@ -345,6 +346,7 @@ def _without_html(data: dict) -> dict:
 def _tidy_outputs(cell: NotebookNode) -> None:
     "The outputs that a page shows."
     cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
     for output in cell.outputs:
         if "data" in output:
             output.data = _without_html(output.data)
@@ -371,7 +373,7 @@ def give_front_matter(
     front = yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=10_000)
     notebook.cells[:1] = [new_raw_cell(f"---\n{front}---"), *([first] if first.source else [])]
 
-# %% ../nbs/api/80_report.ipynb #8032e532
+# %% ../nbs/api/80_report.ipynb #73d18605
 FICTIONAL = """::: {.callout-warning title="Fictional songs"}
 The songs of this run are invented: the program wrote them itself, in the formats of the real files.
 What stands here shows that everything runs; it says nothing about music.
@@ -387,14 +389,43 @@ def _words(value: object) -> str:
     return str(value)
 
 
+def _flat(params: dict, before: str = "") -> dict[str, object]:
+    "Nested parameters as one level: `chapters.05_cnn.epochs`."
+    flat = {}
+    for name, value in params.items():
+        inner = isinstance(value, dict)
+        flat |= _flat(value, f"{before}{name}.") if inner else {f"{before}{name}": value}
+    return flat
+
+
+def unlike_full(
+    run: Run,
+    full: Path | None = None,  # None: params/full.yaml of the project
+) -> list[tuple[str, object, object]]:  # parameter, here, in full; None: as the default is
+    "Where a run's parameters differ from those of the write-up's own protocol and sizes."
+    full = full or project_root() / "params" / "full.yaml"
+    if not full.is_file():
+        return []
+    here, there = _flat(run.params), _flat(read_params(full))
+    names = [n for n in there | here if n.split(".")[0] in ("catalog", "features", "chapters")]
+    return [(n, here.get(n), there.get(n)) for n in names if here.get(n) != there.get(n)]
+
+
 def stamp_note(
     run: Run,
 ) -> str:  # Markdown
-    "The run's stamp as a note at the foot of a page."
+    "The run's stamp, and how it differs from the full protocol, as a note at the foot of a page."
     stamp = {"run": run.params.get("run", run.dir.name)} | run.stamp
     rows = [f"| {name} | {_words(value)} |" for name, value in stamp.items() if value is not None]
     head = '::: {.callout-note .run-stamp collapse="true" title="The run behind this page"}'
-    return "\n".join([head, "| | |", "|:--|:--|", *rows, ":::"])
+    lines = [head, "| | |", "|:--|:--|", *rows]
+    if unlike := unlike_full(run):
+        said = ("the default" if value is None else f"{value}" for row in unlike for value in row)
+        cells = zip(said, said, said, strict=True)
+        lines += ["", "Set otherwise than in `params/full.yaml`, the write-up's own sizes:", "",
+                  "| parameter | here | in full |", "|:--|:--|:--|",
+                  *(f"| `{name}` | {here} | {there} |" for name, here, there in cells)]
+    return "\n".join([*lines, ":::"])
 
 # %% ../nbs/api/80_report.ipynb #05cc688c
 def stage_page(
@@ -567,3 +598,21 @@ def render_site(
     made = "by Quarto" if quarto else "a preview made without Quarto"
     print(f"The site ({made}): {_relative(out)}/index.html")
     return out
+
+# %% ../nbs/api/80_report.ipynb #ac4a8349
+def record_run(
+    run: Run,  # has `results.csv`
+    folder: Path | None = None,  # None: results/NAME of the project
+) -> Path:  # where the record lies
+    "Copy a run's scores, stamp and parameters to where they can be committed."
+    folder = folder or project_root() / "results" / run.params.get("run", run.dir.name)
+    scores = run.path("results.csv")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(scores, folder / "results.csv")
+    said = json.loads((run.dir / ".keys" / "results.csv.json").read_text())["stamp"]
+    write_json(said, folder / "stamp.json")
+    data = {name: value for name, value in run.params.get("data", {}).items() if name != "folder"}
+    kept = {name: value for name, value in run.params.items() if name != "params_file"}
+    text = yaml.safe_dump(kept | {"data": data}, sort_keys=False, allow_unicode=True)
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    return folder

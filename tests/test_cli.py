@@ -1,5 +1,6 @@
 """The command line: quick to answer, plain in its errors, thin in between."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,9 @@ def test_the_command_is_installed():
     assert "0." in seen.stdout
 
 
-@pytest.mark.parametrize("words", [["report"], ["site"], ["sources"], ["demo", "write"]])
+@pytest.mark.parametrize(
+    "words", [["report"], ["site"], ["record"], ["sources"], ["demo", "write"]]
+)
 def test_each_command_teaches_by_example(words):
     shown = ask(*words, "--help")
     assert shown.exit_code == 0
@@ -106,42 +109,27 @@ def test_where_the_songs_come_from(tmp_path, monkeypatch):
         folder({"source": "web"})
 
 
-def test_the_demo_is_written_once_and_again_when_its_code_changed(tmp_path, monkeypatch):
-    params = {"seed": 1, "data": {"source": "demo", "songs": 3, "seed": 1,
-                                  "folder": str(tmp_path / "data" / "demo-3-1")}}  # fmt: skip
-    run, written = create_run(params, tmp_path / "run"), []
-
-    def write(folder, n_songs, seed):
-        written.append((n_songs, seed))
-        folder.mkdir(parents=True)
-        (folder / "song").write_text("la")
-        return folder
-
-    monkeypatch.setattr(demo, "write_demo", write)
-    assert cli.write_demo_songs(run) and not cli.write_demo_songs(run)
-    assert written == [(3, 1)]
-    folder = Path(params["data"]["folder"])
-    (folder.parent / ".demo-3-1.json").write_text('{"source": "older"}')
-    (folder / "left over").touch()
-    assert cli.write_demo_songs(run)
-    assert [path.name for path in folder.iterdir()] == ["song"]
-    assert sorted(path.name for path in folder.parent.iterdir()) == [".demo-3-1.json", "demo-3-1"]
-
-
-def test_a_demo_that_was_cut_off_is_not_taken_for_one(tmp_path, monkeypatch):
-    folder = tmp_path / "data" / "demo-3-1"
-    params = {"seed": 1, "data": {"songs": 3, "seed": 1, "folder": str(folder)}}
+def test_the_demo_is_written_once_and_again_when_its_code_changed(tmp_path):
+    folder = tmp_path / "data" / "demo-20-1"
+    params = {"seed": 1, "data": {"songs": 20, "seed": 1, "folder": str(folder)}}
     run = create_run(params, tmp_path / "run")
+    assert cli.write_demo_songs(run) and not cli.write_demo_songs(run)
+    record = json.loads((folder / "demo.json").read_text())
+    (folder / "demo.json").write_text(json.dumps(record | {"code": "older"}))
+    assert cli.write_demo_songs(run)
+    assert json.loads((folder / "demo.json").read_text()) == record
 
-    def dies(folder, n_songs, seed):
-        folder.mkdir(parents=True)
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "write_demo", dies)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            cli.write_demo_songs(run)
-        assert not folder.exists()
+def test_a_record_holds_the_scores_and_no_path_of_this_machine(tmp_path):
+    params = {"run": "tiny", "seed": 3, "data": {"source": "folder", "folder": str(tmp_path)}}
+    run = create_run(params, tmp_path / "run")
+    run.make("results.csv", lambda path: path.write_text("model,score,value\n"))
+    done = ask("record", str(run.dir), "--out", str(tmp_path / "record"))
+    assert done.exit_code == 0, done.output
+    kept = {path.name: path.read_text() for path in (tmp_path / "record").iterdir()}
+    assert set(kept) == {"results.csv", "stamp.json", "params.yaml"}
+    assert not [name for name, text in kept.items() if str(tmp_path) in text]
+    assert json.loads(kept["stamp.json"])["seed"] == 3
 
 
 def test_songs_are_written_only_for_the_demo():

@@ -87,9 +87,7 @@ def write_project(folder):
         shutil.copy(ROOT / "nbs" / name, nbs / name)
     url = yaml.safe_load((ROOT / "_quarto.yml").read_text())["website"]["site-url"]
     front = f"# msd_genre\n\n> Heard and read.\n\nThe [songs]({url}/report/01_songs.html)."
-    guide = "# How\n\n> So.\n\n[api](../api/81_cli.ipynb)\n\n" \
-        f"[`find_layout`]({url}/api/sources.html#find_layout) " \
-        f"[`_matches`]({url}/api/sources.html#_matches)"
+    guide = "# How\n\n> So.\n\n[api](../api/81_cli.ipynb)\n\n`find_layout` `_matches`"
     for name, text in [("index", front), ("guides/how", guide)]:
         notebook = new_notebook(cells=[new_markdown_cell(text)], metadata=KERNEL)
         nbformat.write(notebook, nbs / f"{name}.ipynb")
