@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help report test check lab site bench hooks lock clean
+.PHONY: help report test check lab site readme hooks lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,8 +52,12 @@ lab: $(READY) ## JupyterLab on the notebooks
 site: $(READY) ## the pages of a finished run again: RUN=runs/demo
 	$(BIN)/msd-genre site $(RUN)
 
-bench: $(READY) ## every benchmark; tables here, figures in results/benchmarks
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+readme: $(READY) ## README.md from nbs/index.ipynb, executed anew from the record in results/
+	$(BIN)/jupyter nbconvert --log-level WARN --execute --inplace nbs/index.ipynb
+	$(BIN)/nbdev_clean --fname nbs/index.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --no-input nbs/index.ipynb \
+	  --output-dir . --output README --NbConvertApp.output_files_dir=nbs/images
+	sed -i.bak -E 's#\]\((report|guides|api)/#](nbs/\1/#g' README.md && rm README.md.bak
 
 hooks: $(READY) ## git hooks that keep notebooks clean and merges quiet
 	$(BIN)/nbdev_install_hooks

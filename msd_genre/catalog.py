@@ -66,7 +66,7 @@ def catalog_options(
             raise CatalogError(f"catalog: {name} is {value!r}, not one of {', '.join(valid[name])}")
     return DEFAULTS | params
 
-# %% ../nbs/api/20_catalog.ipynb #b4551b68
+# %% ../nbs/api/20_catalog.ipynb #e0c7cca3
 def _read_one(path: Path, terms: bool) -> dict:
     "Metadata of one song file, or why it was set aside."
     try:
@@ -94,7 +94,9 @@ def read_songs(
     table.loc[twice, "reason"] = "the same track as another file"
     aside = table["reason"].notna()
     rejected = table.loc[aside, ["track_id", "path", "reason"]]
-    return table[~aside].drop(columns="reason").reset_index(drop=True), rejected
+    whole = {"year": "Int64", "key": int, "mode": int, "n_segments": int}  # also beside rejected
+    songs = table[~aside].drop(columns="reason").astype(whole)
+    return songs.reset_index(drop=True), rejected
 
 # %% ../nbs/api/20_catalog.ipynb #6c2dc458
 def label_file(

@@ -155,3 +155,20 @@ def test_the_lock_holds_everything_that_the_package_asks_for():
             versions = [str(one.specifier).removeprefix("==") for one in
                         locked[canonicalize_name(wanted.name)]]
             assert all(wanted.specifier.contains(version) for version in versions), wanted
+
+
+def test_the_readme_is_the_front_page():
+    """`make readme` makes it; text and tables must be those of nbs/index.ipynb."""
+    readme = (ROOT / "README.md").read_text()
+    cells = json.loads((ROOT / "nbs" / "index.ipynb").read_text())["cells"]
+    for cell in cells:
+        texts = ["".join(cell["source"])] if cell["cell_type"] == "markdown" else [
+            "".join(o["data"]["text/markdown"]) for o in cell["outputs"]
+            if "text/markdown" in o.get("data", {})
+        ]
+        for text in texts:
+            expected = re.sub(r"\]\((report|guides|api)/", r"](nbs/\1/", text)
+            assert expected.strip() in readme, expected[:200]
+    assert readme.index("make report") < 4_000, "the two commands come first"
+    for link in re.findall(r"\]\(((?!http)[^)#]+)", readme):
+        assert (ROOT / link).exists(), link
