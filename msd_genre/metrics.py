@@ -356,7 +356,7 @@ def score_intervals(
     incomplete = float((drawn.genres < predictions.genre.nunique()).mean())
     return table.assign(songs=len(artists), artists=artists.nunique(), incomplete=incomplete)
 
-# %% ../nbs/api/40_metrics.ipynb #4ed0da7d
+# %% ../nbs/api/40_metrics.ipynb #e8ca814b
 def score_models(
     predictions: dict[str, pd.DataFrame],  # name -> predictions of one part, the same songs in each
     groups: pd.Series,  # artist_id, indexed by track_id
@@ -386,8 +386,10 @@ def score_table(
 
     Micro-F1 is left out: with one genre a song it is the accuracy.
     """
-    text = [f"{r.value:.2f} ({r.low:.2f}–{r.high:.2f})" for r in scored.itertuples()]
+    joiner = "\u2060"  # no line break within an interval
+    text = [f"{r.value:.2f} ({r.low:.2f}–{joiner}{r.high:.2f})" for r in scored.itertuples()]
     wide = scored.assign(text=text).pivot(index="model", columns="score", values="text")
     order = scored[scored.score == sort_by].sort_values("value", ascending=False).model
-    wide = wide.loc[order, [name for name in SCORES if name != "micro_f1"]]
-    return wide.rename(columns=lambda name: name.replace("_", " ")).reset_index()
+    titles = {"macro_f1": "macro-F1", "macro_ap": "macro AP", "micro_ap": "micro AP"}
+    titles |= {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy"}
+    return wide.loc[order, list(titles)].rename(columns=titles).reset_index()
