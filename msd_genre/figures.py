@@ -399,7 +399,7 @@ def funnel(
                    f"({_percent(kept[-1] / max(before[0], 1))})")
     return figure
 
-# %% ../nbs/api/71_figures.ipynb #453be368
+# %% ../nbs/api/71_figures.ipynb #8f5b991b
 @styled
 def genre_histogram(
     counts: pd.Series,                    # genre -> songs
@@ -412,7 +412,7 @@ def genre_histogram(
     if published is not None:
         same = {"New": "New Age"} if "New Age" in counts.index else {}
         theirs = (100 * published / published.sum()).rename(same).rename("published")
-        shares = shares.join(theirs, how="outer").fillna(0)
+        shares = shares.join(theirs, how="outer").fillna({"songs": 0, "share": 0})
     shares = shares.sort_values(["songs", *shares.columns[2:]], ascending=False, kind="stable")
     figure, [[axes]] = _panels(0.27 * len(shares) + 0.9)
     sns.barplot(x=shares["share"], y=shares.index, hue=shares.index, legend=False, saturation=1,
@@ -792,7 +792,7 @@ def model_diagram(
                    f"{by_kind.idxmax()} layers")
     return figure
 
-# %% ../nbs/api/71_figures.ipynb #f2faef9f
+# %% ../nbs/api/71_figures.ipynb #1c92f00d
 MODEL_COLOURS = {"baseline": OKABE_ITO["orange"], "cnn": OKABE_ITO["blue"],
                  "lstm": OKABE_ITO["green"]}
 
@@ -880,26 +880,23 @@ def learning_curves(
     models = list(history["model"].unique())
     colours = _model_colours(models)
     long = _long_history(history)
-    best = history.loc[history.groupby("model", sort=False)["val_loss"].idxmin()]
-    figure, [panels] = _panels(3.7, columns=2, sharex=True)
+    last = history.loc[history.groupby("model", sort=False)["epoch"].idxmax()]
+    figure, [panels] = _panels(3.7, columns=2)
     for panel, score in zip(panels, ("accuracy", "loss"), strict=True):
         sns.lineplot(long, x="epoch", y=score, hue="model", style="part", palette=colours,
                      dashes=PART_DASHES, estimator=None, legend=False, ax=panel,
                      marker="o", markersize=3, markeredgewidth=0)
-        panel.scatter(best["epoch"], (100 if score == "accuracy" else 1) * best[f"val_{score}"],
-                      s=34, zorder=3, c=best["model"].map(colours))
+        panel.scatter(last["epoch"], (100 if score == "accuracy" else 1) * last[f"val_{score}"],
+                      s=34, zorder=3, c=last["model"].map(colours))
     parts = [_handle(part, color="black", dashes=_dashes(part)) for part in PART_DASHES]
     if published is not None:
         parts += _published_curves(panels[0], published)
     _finish_curves(panels)
     named = [_handle(model, color=colours[model]) for model in models if len(models) > 1]
     _two_row_legend(figure, named, parts)
-    top = best.loc[best["val_accuracy"].idxmax()]
-    last = history.loc[history["model"] == top["model"], "epoch"].max()
-    which = (f"Best of {len(models)}: " if len(models) > 1 else "") + str(top["model"])
-    _title(figure, f"{which}{' with a v' if which else 'V'}alidation accuracy of "
-                   f"{_percent(top['val_accuracy'])} where its loss is lowest, "
-                   f"epoch {top['epoch']} of {last}")
+    reached = [f"{_percent(row.val_accuracy)} after {row.epoch} epochs" +
+               (f" ({row.model})" if row.model else "") for row in last.itertuples()]
+    _title(figure, f"Validation accuracy: {', '.join(reached)}")
     return figure
 
 # %% ../nbs/api/71_figures.ipynb #e61f8948

@@ -305,20 +305,20 @@ def run_report(
         done.append(_do(name, f"{number:2}/{total}", work))
     return done
 
-# %% ../nbs/api/80_report.ipynb #129e463c
+# %% ../nbs/api/80_report.ipynb #fa2d3697
 def fold_caption(
     cell: NotebookNode,  # an executed code cell; changed
 ) -> None:
     "Turn the caption that a cell displays into `fig-cap` and `fig-alt`, or `tbl-cap`."
     told = [o.get("metadata", {}).get("msd_genre", {}) for o in cell.outputs]
     captions = [one for one in told if one.get("role") == "caption"]
-    if not captions:
-        return
     options, code = cell_options(cell.source)
     label = str(options.get("label", ""))
+    if not (captions and label):  # an example of the API keeps its captions as text below it
+        return
     if len(captions) > 1:
         raise ReportError(
-            f"the cell {label or code[:60]!r} shows {len(captions)} figures or tables with a "
+            f"the cell {label!r} shows {len(captions)} figures or tables with a "
             "caption: one a cell can be referred to, so divide it"
         )
     caption = {"tbl-cap": captions[0]["text"]}
@@ -373,7 +373,7 @@ def give_front_matter(
     front = yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=10_000)
     notebook.cells[:1] = [new_raw_cell(f"---\n{front}---"), *([first] if first.source else [])]
 
-# %% ../nbs/api/80_report.ipynb #73d18605
+# %% ../nbs/api/80_report.ipynb #4fbe3d5f
 FICTIONAL = """::: {.callout-warning title="Fictional songs"}
 The songs of this run are invented: the program wrote them itself, in the formats of the real files.
 What stands here shows that everything runs; it says nothing about music.
@@ -408,7 +408,8 @@ def unlike_full(
         return []
     here, there = _flat(run.params), _flat(read_params(full))
     names = [n for n in there | here if n.split(".")[0] in ("catalog", "features", "chapters")]
-    return [(n, here.get(n), there.get(n)) for n in names if here.get(n) != there.get(n)]
+    chosen = [n for n in names if not n.endswith(".three_songs")]
+    return [(n, here.get(n), there.get(n)) for n in chosen if here.get(n) != there.get(n)]
 
 
 def stamp_note(
@@ -420,7 +421,7 @@ def stamp_note(
     head = '::: {.callout-note .run-stamp collapse="true" title="The run behind this page"}'
     lines = [head, "| | |", "|:--|:--|", *rows]
     if unlike := unlike_full(run):
-        said = ("the default" if value is None else f"{value}" for row in unlike for value in row)
+        said = ("as by default" if value is None else f"{value}" for row in unlike for value in row)
         cells = zip(said, said, said, strict=True)
         lines += ["", "Set otherwise than in `params/full.yaml`, the write-up's own sizes:", "",
                   "| parameter | here | in full |", "|:--|:--|:--|",

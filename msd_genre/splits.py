@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-# %% ../nbs/api/30_splits.ipynb #a6536e6c
+# %% ../nbs/api/30_splits.ipynb #5ff2c764
 PARTS = ("train", "validation", "test")
 PROTOCOLS = {
     "as_coded": "What the write-up's code did: songs drawn at random, not by artist and not by "
@@ -27,7 +27,7 @@ PROTOCOLS = {
     "allows; validation cut before anything is resampled. The default of the report.",
 }
 
-
+# %% ../nbs/api/30_splits.ipynb #0376099e
 class SplitError(ValueError):
     "A split that cannot be made as asked: what was found, what it needs, what to change."
 
