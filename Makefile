@@ -57,7 +57,8 @@ readme: $(READY) ## README.md from nbs/index.ipynb, executed anew from the recor
 	$(BIN)/nbdev_clean --fname nbs/index.ipynb
 	$(BIN)/jupyter nbconvert --log-level WARN --to markdown --no-input nbs/index.ipynb \
 	  --output-dir . --output README --NbConvertApp.output_files_dir=nbs/images
-	sed -i.bak -E 's#\]\((report|guides|api)/#](nbs/\1/#g' README.md && rm README.md.bak
+	sed -i.bak -E -e 's#!\[png\]#![Scores of the networks with their intervals]#' \
+	  -e 's#\]\((report|guides|api)/#](nbs/\1/#g' README.md && rm README.md.bak
 
 hooks: $(READY) ## git hooks that keep notebooks clean and merges quiet
 	$(BIN)/nbdev_install_hooks
