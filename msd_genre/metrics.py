@@ -356,7 +356,7 @@ def score_intervals(
     incomplete = float((drawn.genres < predictions.genre.nunique()).mean())
     return table.assign(songs=len(artists), artists=artists.nunique(), incomplete=incomplete)
 
-# %% ../nbs/api/40_metrics.ipynb #e8ca814b
+# %% ../nbs/api/40_metrics.ipynb #03164c48
 def score_models(
     predictions: dict[str, pd.DataFrame],  # name -> predictions of one part, the same songs in each
     groups: pd.Series,  # artist_id, indexed by track_id
@@ -390,6 +390,6 @@ def score_table(
     text = [f"{r.value:.2f} ({r.low:.2f}–{joiner}{r.high:.2f})" for r in scored.itertuples()]
     wide = scored.assign(text=text).pivot(index="model", columns="score", values="text")
     order = scored[scored.score == sort_by].sort_values("value", ascending=False).model
-    titles = {"macro_f1": "macro-F1", "macro_ap": "macro AP", "micro_ap": "micro AP"}
-    titles |= {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy"}
+    titles = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy"}
+    titles |= {"accuracy": "accuracy", "macro_ap": "macro AP", "micro_ap": "micro AP"}
     return wide.loc[order, list(titles)].rename(columns=titles).reset_index()
