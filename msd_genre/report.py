@@ -373,10 +373,10 @@ def give_front_matter(
     front = yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=10_000)
     notebook.cells[:1] = [new_raw_cell(f"---\n{front}---"), *([first] if first.source else [])]
 
-# %% ../nbs/api/80_report.ipynb #ac25837c
+# %% ../nbs/api/80_report.ipynb #59a63c1f
 FICTIONAL = """::: {.callout-warning title="Fictional songs"}
-The chapters of this site were run on invented songs: the program wrote them itself, in the formats of
-the real files. They show that everything runs; they say nothing about music.
+The chapters of this site were run on invented songs: the program wrote them itself, in the
+formats of the real files. They show that everything runs; they say nothing about music.
 :::"""
 
 
