@@ -191,7 +191,7 @@ def page_markdown(
             raise PreviewError(f"cell {number}: {error}") from error
     return "\n\n".join(part for part in parts if part.strip()) + "\n"
 
-# %% ../nbs/api/79_preview.ipynb #f8c06efb
+# %% ../nbs/api/79_preview.ipynb #3d2970dc
 def resource(name: str) -> Path:
     "A file that comes with the package, such as a template."
     return Path(str(files("msd_genre"))) / "data" / name
@@ -217,7 +217,8 @@ def pandoc_page(
         cwd=folder, input=markdown, capture_output=True, text=True, encoding="utf-8",
     )  # fmt: skip
     if done.returncode or "[WARNING]" in done.stderr:
-        raise PreviewError(done.stderr.strip())
+        words = done.stderr.split("stack traceback:")[0]  # where in our filter helps nobody
+        raise PreviewError(words.strip())
     return done.stdout
 
 # %% ../nbs/api/79_preview.ipynb #da1ae01e

@@ -113,7 +113,7 @@ def test_the_modules_are_what_the_notebooks_export(tmp_path):
 
 def test_no_address_of_a_registry_and_no_path_of_a_machine_is_committed():
     forbidden = re.compile(
-        r"(?<![\w.])/(?:root|work|tmp/work)/\w"  # where one machine keeps things
+        r"(?:(?<![\w.])|(?<=\\[nt]))/(?:root|work|tmp/work)/\w"  # where one machine keeps things
         r"|files\.python" + r"hosted\.org|registry\.npm" + r"js\.org|index-" + r"url"
     )
     found = [
