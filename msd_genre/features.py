@@ -6,7 +6,7 @@
 __all__ = ['N_TIMBRE', 'SHARD_SONGS', 'ARRAYS', 'FRAMES', 'cut', 'summary_names', 'summarize', 'build_store', 'FeatureError',
            'Store', 'open_store', 'build_lyrics']
 
-# %% ../nbs/api/21_features.ipynb #ab63a478
+# %% ../nbs/api/21_features.ipynb #89dfdc7f
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +14,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
-from scipy import sparse
 from joblib import Parallel, delayed
+from scipy import sparse
 from tqdm import tqdm
 
 from .catalog import catalog_options, data_layout, kept
 from .lyrics import load_vectors, read_counts, read_reverse_mapping, stem_vectors
-from .runs import Run
-from msd_genre.songs import (
-    PITCH_CLASSES,
-    Segments,
-    SongError,
-    read_segments,
-)
+from .runs import Run, value_digest
+from .songs import PITCH_CLASSES, Segments, SongError, read_segments
 from .sources import require
 
 # %% ../nbs/api/21_features.ipynb #9e32c4c1
@@ -139,7 +134,7 @@ def _join_shards(
             store.create_virtual_dataset(name, whole)
         store.attrs["summary_names"] = summary_names()
 
-# %% ../nbs/api/21_features.ipynb #3a0a8a2d
+# %% ../nbs/api/21_features.ipynb #1cd5156e
 FRAMES = {"n_frames": 300, "offset": 0}
 
 
@@ -169,7 +164,8 @@ def build_store(
         pd.concat(rejected).to_parquet(work / "rejected.parquet")
         work.rename(path)
 
-    run.make("features", build, params={"data": run.stamp["data"], **frames},
+    changed = [(path, (folder / path).stat().st_mtime_ns) for path in songs["path"]]
+    run.make("features", build, params={"files": value_digest(changed), **frames},
              inputs=["catalog.parquet"], modules=["features"])
     return open_store(run.path("features"))
 

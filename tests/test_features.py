@@ -59,6 +59,24 @@ def test_a_song_whose_values_are_broken_gets_no_row(demo_corpus, tmp_path):
     assert (store.chroma[:].max(axis=2) > 0).all(), "a row of zeros"
 
 
+def test_a_song_that_changed_without_changing_its_size_is_read_again(demo_corpus, tmp_path):
+    corpus = tmp_path / "corpus"
+    shutil.copytree(demo_corpus, corpus)
+    run = make_run(tmp_path, corpus)
+    store = features.build_store(run, n_jobs=1)
+    path = corpus / catalog.kept(run.read("catalog.parquet"))["path"][0]
+    before, size = store.timbre[0, 0, 0], path.stat().st_size
+    store.file.close()
+    with h5py.File(path, "r+") as file:
+        timbre = file["analysis/segments_timbre"]
+        timbre[0, 0] = timbre[0, 0] + 1
+    content = path.read_bytes()[:size]
+    path.write_bytes(content + b"\0" * (size - len(content)))
+    assert path.stat().st_size == size
+    catalog.build_catalog(run)
+    assert features.build_store(run, n_jobs=1).timbre[0, 0, 0] != before
+
+
 def test_a_build_that_was_cut_off_goes_on_and_ends_with_the_same_bytes(
     demo_corpus, tmp_path, monkeypatch
 ):

@@ -35,6 +35,8 @@ def imports(path):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             dots = "." * node.level
+            if (node.module or "").startswith("msd_genre."):  # nbdev leaves long ones absolute
+                dots, node.module = ".", node.module.removeprefix("msd_genre.")
             yield from [dots + node.module] if node.module else (
                 dots + alias.name for alias in node.names
             )
