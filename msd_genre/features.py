@@ -134,7 +134,7 @@ def _join_shards(
             store.create_virtual_dataset(name, whole)
         store.attrs["summary_names"] = summary_names()
 
-# %% ../nbs/api/21_features.ipynb #1cd5156e
+# %% ../nbs/api/21_features.ipynb #0fa2310c
 FRAMES = {"n_frames": 300, "offset": 0}
 
 
@@ -144,6 +144,8 @@ def build_store(
 ) -> "Store":
     "Write the feature store of a run's kept songs, or go on where it stopped, or reuse it."
     frames = FRAMES | run.params.get("features", {})
+    if unknown := [name for name in frames if name not in FRAMES]:
+        raise FeatureError(f"features: no option {unknown}; there is {', '.join(FRAMES)}")
     songs, folder = kept(run.read("catalog.parquet")), data_layout(run).folder
     if songs.empty:
         raise FeatureError("the join kept no song: look at the funnel of the catalog, and at the "

@@ -43,8 +43,8 @@ from .sources import project_root
 class ReportError(RuntimeError):
     "A report that cannot be run or shown as asked; the message says why and what to do."
 
-# %% ../nbs/api/80_report.ipynb #60c6be07
-SECTIONS = ("run", "seed", "data", "catalog", "features", "lyrics", "chapters")
+# %% ../nbs/api/80_report.ipynb #4eabb7e0
+SECTIONS = ("run", "seed", "data", "catalog", "features", "chapters")
 
 
 def _must_be_known(found: Sequence[str], known: Sequence[str], what: str, where: str) -> None:

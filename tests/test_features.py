@@ -132,5 +132,8 @@ def test_a_join_that_kept_nothing_is_an_error(demo_corpus, tmp_path):
     catalog.build_catalog(run)
     with pytest.raises(features.FeatureError, match="kept no song"):
         features.build_store(run)
+    run.params["features"] = {"n_frame": 300}
+    with pytest.raises(features.FeatureError, match=r"'n_frame'.*there is n_frames, offset"):
+        features.build_store(run)
     with pytest.raises(features.FeatureError, match="no feature store"):
         features.open_store(tmp_path)
