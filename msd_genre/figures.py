@@ -792,7 +792,7 @@ def model_diagram(
                    f"{by_kind.idxmax()} layers")
     return figure
 
-# %% ../nbs/api/71_figures.ipynb #1c92f00d
+# %% ../nbs/api/71_figures.ipynb #e98b0043
 MODEL_COLOURS = {"baseline": OKABE_ITO["orange"], "cnn": OKABE_ITO["blue"],
                  "lstm": OKABE_ITO["green"]}
 
@@ -846,7 +846,8 @@ def _finish_curves(
     "Units, whole epochs, accuracy from zero, and a logarithmic axis for a loss that falls far."
     accuracy, loss = panels
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 1.04 * accuracy.get_ylim()[1]))
-    accuracy.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    for panel in panels:
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     loss.set(xlabel="epoch", ylabel="loss (nats)")
     lowest, highest = loss.dataLim.intervaly
     if highest > 20 * lowest > 0:
