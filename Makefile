@@ -64,7 +64,7 @@ hooks: $(READY) ## git hooks that keep notebooks clean and merges quiet
 	$(BIN)/nbdev_install_hooks
 
 lock: ## requirements.lock from pyproject.toml (needs uv)
-	uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate \
+	uv pip compile --universal --python-version 3.11 --extra report --extra dev --no-header --no-annotate \
 	  --quiet --upgrade pyproject.toml -o requirements.lock
 
 clean: ## remove what was made, but for the environment and the raw data

@@ -17,7 +17,8 @@ def machine() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     models = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
     model = ", ".join(sorted(models)) or platform.processor() or "unknown processor"
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    system = f"{platform.system()}, Python {platform.python_version()}"
+    return f"{model}, {os.cpu_count()} cores, {system}"
 
 
 def write_record(
@@ -37,7 +38,8 @@ def write_record(
     }  # fmt: skip
     RECORDS.mkdir(parents=True, exist_ok=True)
     write_json(record, RECORDS / f"{name}.json")
-    print(f"\n{name}: {ours:,.1f} {unit} against {reference:,.1f} {unit}: {ratio:.2f} times as fast")
+    both = f"{ours:,.1f} {unit} against {reference:,.1f} {unit}"
+    print(f"\n{name}: {both}, {ratio:.2f} times as fast")
     return record
 
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STAMPED', 'RunError', 'file_digest', 'value_digest', 'module_closure', 'source_digest', 'commit', 'make_stamp', 'Run',
-           'remove', 'write_json', 'run_folder', 'create_run', 'open_run']
+           'remove', 'write_json', 'run_folder', 'locked', 'create_run', 'open_run']
 
-# %% ../nbs/api/05_runs.ipynb #0b3e12c9
+# %% ../nbs/api/05_runs.ipynb #85a80e1e
 import ast
 import hashlib
 import json
@@ -14,7 +14,8 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from filelock import FileLock, Timeout
 from scipy import sparse
 
 from .sources import project_root
@@ -118,7 +120,7 @@ def make_stamp(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
-# %% ../nbs/api/05_runs.ipynb #4dc99ee3
+# %% ../nbs/api/05_runs.ipynb #c9aa15bc
 class Run:
     "A run's folder. Made by `create_run`, opened again by `open_run`."
 
@@ -192,14 +194,33 @@ class Run:
             raise RunError(f"{name}: no reader for {path.suffix!r}; there is {', '.join(readers)}")
         return readers[path.suffix](path)
 
+    def _workplace(self, name: str) -> Path:
+        return self.dir / ".scratch" / name.replace("/", "__")
+
     def scratch(
         self,
         name: str,  # the artefact that is being made
+        keyed: bool = True,  # False: for pieces that carry their own key, whatever the artefact's
     ) -> Path:  # a folder that survives a crash
         "Where an artefact's builder may keep work to go on from; removed when it is complete."
-        folder = self.dir / ".scratch" / name.replace("/", "__") / self._key_in_work[name][:16]
+        folder = self._workplace(name) / (self._key_in_work[name][:16] if keyed else "pieces")
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def file_digest(
+        self,
+        path: Path,  # a raw file, of gigabytes perhaps
+    ) -> str:  # hexadecimal SHA-256
+        "The digest of a file outside of the run, read again only if its size or time changed."
+        notes = self.dir / ".keys" / "raw_files.json"
+        known = json.loads(notes.read_text()) if notes.is_file() else {}
+        state = path.stat()
+        seen = [state.st_size, state.st_mtime_ns]
+        if known.get(str(path), [None])[:2] != seen:
+            notes.parent.mkdir(exist_ok=True)
+            known[str(path)] = [*seen, file_digest(path)]
+            write_json(known, notes)
+        return known[str(path)][2]
 
     def make(
         self,
@@ -235,15 +256,16 @@ class Run:
         path = self.dir / name
         self._key_in_work[name] = key
         self._sidecar(name).unlink(missing_ok=True)
-        unfinished = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+        unfinished = self._workplace(name) / f"unfinished-{os.getpid()}{path.suffix}"
         unfinished.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             build(unfinished)
             remove(path)
             unfinished.rename(path)
         finally:
             remove(unfinished)
-        shutil.rmtree(self.dir / ".scratch" / name.replace("/", "__"), ignore_errors=True)
+        shutil.rmtree(self._workplace(name), ignore_errors=True)
 
 # %% ../nbs/api/05_runs.ipynb #50cb27c4
 def remove(path: Path) -> None:
@@ -260,12 +282,32 @@ def write_json(
     unfinished.write_text(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
     unfinished.replace(path)
 
-# %% ../nbs/api/05_runs.ipynb #96a37ef1
+# %% ../nbs/api/05_runs.ipynb #8af03ce7
 def run_folder(
     run_dir: str | Path,  # a relative one counts from the project's folder
 ) -> Path:
     "Where a run lies, wherever the notebook that asks is running."
     return project_root() / Path(run_dir).expanduser()
+
+
+@contextmanager
+def locked(
+    run_dir: str | Path,  # a relative one counts from the project's folder
+) -> Iterator[Path]:  # the run's folder, made if it is not there
+    """Hold a run's folder for one writing command; the system lets go of it when that one dies.
+
+    Raises `RunError` at once where another command holds it.
+    """
+    folder = run_folder(run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield folder
+    except Timeout as error:
+        raise RunError(
+            f"another msd-genre command is at work in {folder}: wait until it is done, or give "
+            "this one a folder of its own with --run-dir"
+        ) from error
 
 
 def create_run(
