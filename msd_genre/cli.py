@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DATA_SOURCES', 'PlainErrors', 'DataError', 'main', 'resolve_data', 'write_demo_songs', 'preparation', 'report',
-           'site', 'record', 'sources', 'demo', 'write']
+           'site', 'record', 'sources', 'fetch', 'demo', 'write']
 
 # %% ../nbs/api/81_cli.ipynb #1cc1813c
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import click
 if TYPE_CHECKING:
     from msd_genre.runs import Run
 
-# %% ../nbs/api/81_cli.ipynb #71f30268
+# %% ../nbs/api/81_cli.ipynb #7f96e930
 class PlainErrors(click.Group):
     "A group of commands that prints the package's own errors without a traceback."
 
@@ -43,6 +43,7 @@ def main() -> None:
     The whole report on fictional songs, from nothing but this package:
         msd-genre report params/demo.yaml
     The same on real songs, a folder laid out like the MSD subset:
+        msd-genre fetch subset tagtraum lyrics plays lists --into FOLDER
         msd-genre sources FOLDER
         msd-genre report params/sample.yaml --data FOLDER
     """
@@ -145,7 +146,7 @@ def site(run_dir: str, out: str | None) -> None:
 
     reports.render_site(reports.stage_site(open_run(run_dir)), Path(out) if out else None)
 
-# %% ../nbs/api/81_cli.ipynb #460b18f4
+# %% ../nbs/api/81_cli.ipynb #442deb05
 @main.command()
 @click.argument("run_dir", metavar="RUN_DIR")
 @click.option("--out", metavar="DIR", help="Where the record goes.  [default: results/NAME]")
@@ -190,7 +191,53 @@ def sources(folder: str | None) -> None:
     ]
     click.echo(found[["source", "role", "file"]].to_markdown(index=False, tablefmt="plain"))
 
+# %% ../nbs/api/81_cli.ipynb #1fff44af
+@main.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--into", metavar="FOLDER", help="Gets the files.  [default: $MSD_GENRE_DATA]")
+@click.option("--table", metavar="FILE", help="Addresses laid over ours.  "
+              "[default: $MSD_GENRE_DOWNLOADS]")  # fmt: skip
+@click.option("--unpack", is_flag=True, help="Unpack the songs too; they can be read packed.")
+@click.option("--accept-changed", is_flag=True, help="Take a file whose hash is not the known one.")
+def fetch(
+    names: tuple[str, ...], into: str | None, table: str | None, unpack: bool, accept_changed: bool
+) -> None:
+    """Download datasets; without NAMES, list what there is and under which terms.
 
+    A download that was interrupted goes on with the same command, and what is there already is left
+    alone. Each file is checked before it gets its name, and FOLDER/downloads.json says how it was
+    got. The songs stay in their archive, which is read as it is.
+
+    \b
+    Examples:
+        msd-genre fetch
+        msd-genre fetch tagtraum lists --into ~/msd
+        msd-genre fetch subset tagtraum lyrics plays lists --into ~/msd
+        msd-genre fetch plays --into ~/msd --table mirror.yaml
+
+    \b
+    A table names what differs from ours, here the address of one file:
+        plays:
+          files:
+            taste_profile/train_triplets.txt:
+              addresses: [https://mirror.example.org/train_triplets.txt.zip]
+    """
+    from msd_genre import sources as raw
+
+    folder = into or raw.data_folder()
+    if not names:
+        for offer in raw.list_offers(folder, table).itertuples():
+            click.echo(raw.offer_text(offer))
+        return
+    if not folder:
+        raise click.UsageError("say where to with --into FOLDER, or set MSD_GENRE_DATA")
+    try:
+        raw.fetch(names, folder, table=table, unpack=unpack, accept_changed=accept_changed,
+                  say=click.echo)  # fmt: skip
+    except KeyboardInterrupt as stop:
+        raise click.ClickException(str(stop)) from stop
+
+# %% ../nbs/api/81_cli.ipynb #28997d93
 @main.group()
 def demo() -> None:
     "Fictional songs in the formats of the real files."
