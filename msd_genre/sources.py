@@ -435,7 +435,7 @@ def _check_start(
     if not first.startswith(expected):
         raise _Refused(f"sent something that is not a {kind} file; it starts with {first[:16]!r}")
 
-# %% ../nbs/api/00_sources.ipynb #4a8772a7
+# %% ../nbs/api/00_sources.ipynb #287a573c
 @dataclass
 class ResumingDownloader:
     """Bring one address into one file, going on where an earlier attempt broke off.
@@ -443,7 +443,7 @@ class ResumingDownloader:
     A downloader for pooch: `downloader(url, output_file, pooch)`. What is partial stays in `part`,
     with a note of which version of the file it belongs to (RFC 9110, 13.1.5 and 14).
     """
-    part: Path  # the partial file
+    part: Path  # the partial file: one for each address
     kind: str  # one of KINDS: what its first bytes must be
     size: int | None = None  # bytes, where published
     attempts: int = 8  # in a row without a byte more than before
@@ -474,8 +474,8 @@ class ResumingDownloader:
         "How much of the file is there."
         return self.part.stat().st_size if self.part.is_file() else 0
 
-    def note(self) -> dict:  # address, version, total; empty: the partial file cannot be used
-        "Which file the partial one belongs to."
+    def note(self) -> dict:  # version, total; empty: the partial file cannot be used
+        "Which version of the file the partial one belongs to."
         try:
             return dict(json.loads(self._note_file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -488,14 +488,14 @@ class ResumingDownloader:
 
         have, note = self.have(), self.note()
         headers = {"Accept-Encoding": "identity", "User-Agent": "msd_genre"}
-        if have and note.get("address") == url and note.get("version"):
+        if have and note.get("version"):
             headers |= {"Range": f"bytes={have}-", "If-Range": note["version"]}
         try:
             with requests.get(url, headers=headers, stream=True, timeout=self.stall_s) as response:
                 if "Range" in headers and response.status_code in (206, 416):
                     self._go_on(response, have, note)
                 else:
-                    self._start(response, url)
+                    self._start(response)
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise _BrokenOff(f"sent nothing for {self.stall_s:g} s") from error
         except (requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
@@ -516,7 +516,7 @@ class ResumingDownloader:
             raise _BrokenOff("has another file now; it is fetched from its start")
         self._write(response, response.raw.stream(1 << 16, decode_content=False), int(sent[2]))
 
-    def _start(self, response: "requests.Response", url: str) -> None:
+    def _start(self, response: "requests.Response") -> None:
         "Write the file from its start, once it looks like the one that is wanted."
         answer = f"answered {response.status_code} {response.reason}"
         if response.status_code in (408, 425, 429) or response.status_code >= 500:
@@ -531,9 +531,8 @@ class ResumingDownloader:
         blocks = response.raw.stream(1 << 16, decode_content=False)
         first = next(blocks, b"")
         _check_start(first, self.kind)
-        note = {"address": url, "version": _version(response)} | ({"total": total} if total else {})
-        self._note_file.unlink(missing_ok=True)  # never one file's note beside another's bytes
-        self.part.write_bytes(b"")
+        note = {"version": _version(response)} | ({"total": total} if total else {})
+        self.part.write_bytes(b"")  # in this order no note ever stands beside another file's bytes
         self._note_file.write_text(json.dumps(note), encoding="utf-8")
         self._write(response, chain([first], blocks), total)
 
@@ -795,7 +794,7 @@ class _Fetching:
         new.write_text(json.dumps(self.record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         new.replace(self.folder / RECORD)
 
-# %% ../nbs/api/00_sources.ipynb #41248a04
+# %% ../nbs/api/00_sources.ipynb #6ade7e0e
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     "Hold a folder for one `fetch` at a time, with pooch's own log lines off."
@@ -816,7 +815,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def fetch(
-    names: Iterable[str],  # datasets of the table
+    names: str | Iterable[str],  # datasets of the table
     folder: str | Path,  # gets them, in the layout that `find_layout` finds; made where missing
     *,
     table: str | Path | None = None,  # as for `read_downloads`
@@ -831,6 +830,7 @@ def fetch(
     was wrong with it at each address, and what to do.
     """
     offers, folder = read_downloads(table), Path(folder).expanduser()
+    names = [names] if isinstance(names, str) else list(names)
     if unknown := [name for name in names if name not in offers]:
         raise FetchError(f"no dataset {', '.join(unknown)}. There is: {', '.join(offers)}.")
     wanted = [file for name in dict.fromkeys(names) for file in offers[name].files]
