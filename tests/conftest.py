@@ -1,6 +1,8 @@
 """What tests share: a small fictional MSD, and real songs where the machine has them."""
 
 import os
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,24 @@ def demo_run(demo_corpus, tmp_path_factory):
     steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]
     run.done = report.run_report(run, steps)
     return run
+
+
+@pytest.fixture
+def as_nobody():
+    """A context in which root is an ordinary user; `.folder` is one that anybody may enter."""
+
+    @contextmanager
+    def context():
+        was_root = hasattr(os, "geteuid") and os.geteuid() == 0
+        if was_root:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            if was_root:
+                os.seteuid(0)
+
+    with tempfile.TemporaryDirectory() as folder:
+        context.folder = Path(folder)
+        context.folder.chmod(0o755)
+        yield context

@@ -33,10 +33,8 @@ from msd_genre.songs import (
     SongError,
     describe_layout,
     find_songs,
-    read_metadata,
-    read_segments,
+    read_song,
     song_layout,
-    validate_segments,
 )
 from msd_genre.sources import find_layout
 
@@ -52,7 +50,7 @@ def whole_songs(corpus):
     """Song files that open, as the readers tell them from the broken ones."""
     for path in find_songs(corpus):
         try:
-            read_metadata(path)
+            read_song(path)
         except SongError:
             continue
         yield path
@@ -159,7 +157,8 @@ def test_a_song_file_is_laid_out_as_a_real_one(small, real_msd):
 def test_pytables_reads_what_the_readers_read(demo_corpus):
     tables = pytest.importorskip("tables", reason="PyTables is not installed")
     for path in list(whole_songs(demo_corpus))[:10]:
-        ours, segments = read_metadata(path, terms=True), read_segments(path)
+        song = read_song(path, terms=True)
+        ours, segments = song.metadata, song.segments
         with tables.open_file(path) as file:
             assert np.array_equal(file.root.analysis.segments_pitches.read(), segments.chroma)
             assert np.array_equal(file.root.analysis.segments_timbre.read(), segments.timbre)
@@ -179,8 +178,8 @@ def test_song_files_lie_where_the_msd_has_them(demo_corpus):
 
 def test_segments_are_sound(demo_corpus):
     for path in whole_songs(demo_corpus):
-        segments, facts = read_segments(path), read_metadata(path)
-        validate_segments(segments)
+        song = read_song(path)
+        segments, facts = song.segments, song.metadata
         assert (segments.chroma.max(axis=1) == 1).all()
         assert segments.start_s[0] == 0 and 4 <= len(segments.start_s) <= 3300
         assert segments.start_s[-1] < facts["duration_s"]
@@ -208,7 +207,7 @@ def test_the_layout_is_found_and_each_text_file_is_read(demo_corpus):
 def test_the_files_of_songs_say_what_the_list_says(demo_corpus):
     tracks = read_unique_tracks(find_layout(demo_corpus).unique_tracks).set_index("track_id")
     for path in whole_songs(demo_corpus):
-        said, listed = read_metadata(path), tracks.loc[path.stem]
+        said, listed = read_song(path).metadata, tracks.loc[path.stem]
         assert (said["track_id"], said["song_id"]) == (path.stem, listed.song_id)
         assert (said["title"], said["artist_name"]) == (listed.title, listed.artist_name)
 
@@ -247,7 +246,7 @@ def test_every_step_of_the_join_loses_something_and_most_songs_survive():
 
 
 def test_short_songs_are_short_and_some_files_are_broken(demo_corpus):
-    n_segments = [read_metadata(path)["n_segments"] for path in whole_songs(demo_corpus)]
+    n_segments = [read_song(path).metadata["n_segments"] for path in whole_songs(demo_corpus)]
     assert len(n_segments) == 120 - PARAMETERS.broken
     assert 1 <= sum(n <= 300 for n in n_segments) <= 25
     assert 600 < np.median(n_segments) < 900
@@ -255,14 +254,14 @@ def test_short_songs_are_short_and_some_files_are_broken(demo_corpus):
 
 def test_the_showpieces_come_through_whole(demo_corpus):
     layout = find_layout(demo_corpus)
-    facts = [read_metadata(path) | {"path": path} for path in whole_songs(demo_corpus)]
+    facts = [read_song(path).metadata | {"path": path} for path in whole_songs(demo_corpus)]
     by_name = {f"{f['artist_name']} - {f['title']}": f for f in facts}
     fast, slow, solo = (by_name[name] for name in SHOWPIECES)
     assert len(by_name) > 100 and fast["tempo_bpm"] > 160 and slow["tempo_bpm"] < 70
     labelled = {*read_labels(layout.labels["msd_tagtraum_demo_cd2"]).track_id}
     sung = {*read_counts({"train": layout.lyrics["train"]}).track_ids}
     assert {f["track_id"] for f in (fast, slow, solo)} <= labelled & sung
-    segments = read_segments(solo["path"])
+    segments = read_song(solo["path"]).segments
     pitches = (segments.chroma > 0.3).sum(axis=1)
     assert (pitches[segments.start_s < 50] == 1).all()
     assert pitches[segments.start_s >= 50].mean() > 3

@@ -16,7 +16,7 @@ from msd_genre.genres import (
     term_genre,
     weak_labels,
 )
-from msd_genre.songs import find_songs, read_metadata
+from msd_genre.songs import find_songs, read_song
 from msd_genre.sources import SourceError
 
 
@@ -181,7 +181,7 @@ def test_ties_and_tracks_without_a_genre():
 
 
 def test_weak_labels_of_real_songs(real_msd):
-    songs = [read_metadata(path, terms=True) for path in find_songs(real_msd / "data")]
+    songs = [read_song(path, terms=True).metadata for path in find_songs(real_msd / "data")]
     table = pd.DataFrame(
         [
             (song["track_id"], song["artist_id"], *term)

@@ -1,11 +1,14 @@
 """Song files: values as PyTables reads them, the written format, and every kind of broken file."""
 
+import os
 import pickle
+import traceback
 
 import h5py
 import numpy as np
 import pytest
 
+from msd_genre import songs
 from msd_genre.songs import (
     METADATA_FIELDS,
     SEGMENT_ARRAYS,
@@ -14,13 +17,11 @@ from msd_genre.songs import (
     create_song_file,
     describe_layout,
     find_songs,
-    read_metadata,
-    read_segments,
+    read_song,
     song_layout,
     validate_segments,
     write_rows,
 )
-from msd_genre.sources import SourceError
 
 N_SEGMENTS = 40
 
@@ -45,6 +46,8 @@ def write_song(path, arrays):
             for number, field in enumerate(row.dtype.names, start=1):
                 kind = row.dtype[field]
                 row[field] = b"x" * kind.itemsize if kind.kind == "S" else number
+            if "track_id" in row.dtype.names:
+                row["track_id"] = path.stem.encode()
             write_rows(file[table], row)
         write_rows(file["metadata/artist_terms"], np.array([b"t" * 256, "é".encode()], "S256"))
         write_rows(file["metadata/artist_terms_freq"], np.array([1.0, 0.25]))
@@ -58,16 +61,38 @@ def song(tmp_path, arrays):
 
 
 def reason(path):
-    """Why both readers refuse a file: they must agree."""
-    reasons = []
-    for read in (read_metadata, read_segments):
-        with pytest.raises(SongError) as caught:
-            read(path)
-        assert caught.value.path == path
-        assert path.name in str(caught.value)
-        reasons.append(caught.value.reason)
-    assert reasons[0] == reasons[1]
-    return reasons[0]
+    """Why a file is refused: by its path and by its content alike, in one error without a tail."""
+    with pytest.raises(SongError) as caught:
+        read_song(path)
+    assert caught.value.path == path
+    assert path.name in str(caught.value)
+    assert "IsalError" not in "".join(traceback.format_exception(caught.value))
+    if path.is_file() and os.access(path, os.R_OK, effective_ids=True):
+        with pytest.raises(SongError) as of_content:
+            read_song(path.read_bytes(), name=str(path))
+        assert of_content.value.reason == caught.value.reason
+    return caught.value.reason
+
+
+def short_way(data, name=None):
+    """The song as found in the bytes alone; raises where `read_song` would turn to h5py."""
+    return songs._song(songs._raw_datasets(data), name, True, np.float64)
+
+
+def plain_way(data, name=None):
+    """The song as h5py finds it."""
+    with songs._plain_datasets(data, name) as dataset:
+        return songs._song(dataset, name, True, np.float64)
+
+
+def assert_same_song(one, other):
+    """Bit for bit, text and types included."""
+    assert repr(one.metadata) == repr(other.metadata)
+    for mine, theirs in zip(
+        vars(one.segments).values(), vars(other.segments).values(), strict=True
+    ):
+        assert mine.dtype == theirs.dtype and mine.shape == theirs.shape
+        assert mine.tobytes() == theirs.tobytes()
 
 
 # Real songs beside an independent reader
@@ -78,7 +103,10 @@ def test_real_songs_read_as_pytables_reads_them(real_msd):
     paths = find_songs(real_msd / "data")
     assert len(paths) == 700
     for path in paths:
-        song, segments = read_metadata(path, terms=True), read_segments(path)
+        read = short_way(path.read_bytes(), path)
+        assert_same_song(read, plain_way(path.read_bytes(), path))
+        assert_same_song(read, read_song(path, terms=True))
+        song, segments = read.metadata, read.segments
         with tables.open_file(str(path)) as file:
             for name, (table, field) in METADATA_FIELDS.items():
                 value = file.get_node(f"/{table}").col(field)[0]
@@ -119,7 +147,7 @@ def test_real_files_that_are_no_songs(real_msd):
 def test_a_written_song_has_the_layout_and_keeps_full_text_fields(song):
     tables = pytest.importorskip("tables")
     assert describe_layout(song) == song_layout()
-    read = read_metadata(song, terms=True)
+    read = read_song(song, terms=True).metadata
     assert read["title"] == "x" * 1024 and read["song_id"] == "x" * 32
     assert read["artist_terms"] == [("t" * 256, 1.0, 0.5), ("é", 0.25, 1.0)]
     with tables.open_file(str(song)) as file:
@@ -139,24 +167,126 @@ def test_the_description_sees_a_change(song):
 
 
 def test_the_same_song_is_the_same_bytes(tmp_path, arrays):
-    first, second = (write_song(tmp_path / f"TR{i}.h5", arrays) for i in (1, 2))
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+    first, second = (write_song(tmp_path / d / "TRX.h5", arrays) for d in ("one", "other"))
     assert first.read_bytes() == second.read_bytes()
 
 
-# Where songs are found
+# Files that h5py wrote in another way
 
 
-def test_songs_are_sorted_by_track_at_any_depth(tmp_path):
-    for name in ("B/TRB.h5", "A/Z/Z/TRC.h5", "TRA.h5", "AdditionalFiles/summary.h5"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    assert [path.stem for path in find_songs(tmp_path)] == ["TRA", "TRB", "TRC"]
+def rewritten(song, path, name=None, libver="earliest", userblock=0, **how):
+    """Copy a song with h5py's own types; the datasets `name` (default all) are created `how`."""
+    with (
+        h5py.File(song) as old,
+        h5py.File(path, "w", libver=libver, userblock_size=userblock) as new,
+    ):
+
+        def copy(found, node):
+            if isinstance(node, h5py.Dataset):
+                if name in (None, found):
+                    data = node[...].astype(how.get("dtype", node.dtype))
+                    options = {key: value for key, value in how.items() if key != "dtype"}
+                    new.create_dataset(found, data=data, **options)
+                else:
+                    old.copy(found, new, name=found)
+
+        old.visititems(copy)
+    return path
 
 
-def test_no_songs_is_an_error_that_says_where_it_looked(tmp_path):
-    with pytest.raises(SourceError, match=f"below {tmp_path}.*MSD_GENRE_DATA"):
-        find_songs(tmp_path)
+PITCHES = "analysis/segments_pitches"
+GZIP = {"compression": "gzip", "shuffle": True}
+
+
+@pytest.mark.parametrize(
+    ("how", "way"),
+    [
+        ({"name": PITCHES}, "plain"),
+        ({"name": PITCHES, "chunks": (10, 12)}, "plain"),
+        ({"name": PITCHES, "chunks": (10, 12), "compression": "lzf"}, "plain"),
+        ({"name": PITCHES, "chunks": (10, 12), "compression": "gzip"}, "plain"),
+        ({"name": PITCHES, "chunks": (10, 12), "fletcher32": True, **GZIP}, "plain"),
+        ({"name": PITCHES, "chunks": (10, 5), **GZIP}, "plain"),
+        ({"name": PITCHES, "chunks": (7, 12), **GZIP}, "short"),
+        ({"name": PITCHES, "chunks": (7, 12), "compression_opts": 9, **GZIP}, "short"),
+        ({"name": PITCHES, "chunks": (7, 12), "dtype": ">f8", **GZIP}, "plain"),
+        ({"name": PITCHES, "chunks": (7, 12), "dtype": "<f4", **GZIP}, "plain"),
+        ({"name": PITCHES, "chunks": (7, 12), "scaleoffset": 12}, "plain"),
+        ({}, "plain"),
+        ({"libver": "latest"}, "plain"),
+        ({"userblock": 512}, "plain"),
+    ],
+    ids=str,
+)
+def test_another_layout_gives_the_same_values(song, tmp_path, how, way):
+    (tmp_path / "other").mkdir()
+    other = rewritten(song, tmp_path / "other" / song.name, **how)
+    data, read = other.read_bytes(), read_song(other, terms=True)
+    assert_same_song(read, plain_way(data, song))
+    if way == "short":
+        assert_same_song(read, short_way(data, song))
+    else:
+        with pytest.raises(songs._NOT_RAW):
+            short_way(data, song)
+    if "dtype" not in how and "scaleoffset" not in how:
+        assert_same_song(read, short_way(song.read_bytes(), song))
+
+
+def test_a_chunk_that_skips_its_filters_or_is_not_there(song, arrays):
+    with h5py.File(song, "r+") as file:
+        del file[PITCHES]
+        made = file.create_dataset(PITCHES, (40, 12), "<f8", chunks=(20, 12), **GZIP)
+        made[:20] = arrays["segments_pitches"][:20]
+        made.id.write_direct_chunk((20, 0), arrays["segments_pitches"][20:].tobytes(), 3)
+    assert np.array_equal(read_song(song).segments.chroma, arrays["segments_pitches"])
+    with h5py.File(song, "r+") as file:
+        del file[PITCHES]
+        made = file.create_dataset(PITCHES, (40, 12), "<f8", chunks=(20, 12), fillvalue=0.5, **GZIP)
+        made[20:] = arrays["segments_pitches"][20:]
+    chroma = read_song(song).segments.chroma
+    assert (chroma[:20] == 0.5).all()
+    assert np.array_equal(chroma[20:], arrays["segments_pitches"][20:])
+
+
+@pytest.mark.parametrize(("n", "way"), [(3_000, "short"), (5_000, "plain")])
+def test_very_many_chunks(song, tmp_path, n, way):
+    rng = np.random.default_rng(0)
+    many = {
+        "segments_start": np.arange(n) / 4,
+        "segments_pitches": rng.uniform(size=(n, 12)),
+        "segments_timbre": rng.normal(size=(n, 12)),
+    }
+    path = write_song(tmp_path / "TRMANY.h5", many)
+    other = rewritten(path, tmp_path / "other.h5", name=PITCHES, chunks=(1, 12), **GZIP)
+    data = other.read_bytes()
+    assert_same_song(read_song(path, terms=True), read_song(data, terms=True))
+    if way == "short":
+        assert_same_song(short_way(data), plain_way(data))
+    else:
+        with pytest.raises(songs._NOT_RAW, match="very many chunks"):
+            short_way(data)
+
+
+def test_float32_is_the_rounded_float64(song):
+    whole, half = read_song(song).segments, read_song(song, dtype=np.float32).segments
+    for name, values in vars(half).items():
+        assert values.dtype == np.float32
+        assert np.array_equal(values, getattr(whole, name).astype(np.float32))
+
+
+def test_values_beyond_float32(tmp_path, arrays):
+    arrays["segments_timbre"][3, 3] = 1e39
+    path = write_song(tmp_path / "TRX.h5", arrays)
+    assert read_song(path).segments.timbre[3, 3] == 1e39
+    with pytest.raises(SongError, match="values beyond float32"):
+        read_song(path, dtype=np.float32)
+
+
+def test_the_arrays_belong_to_the_reader(song):
+    for values in vars(read_song(song).segments).values():
+        values[...] = 0  # not a view of the file's bytes, which cannot be written
 
 
 # Files that are no song
@@ -171,11 +301,58 @@ def test_missing_empty_and_foreign_files(tmp_path):
     assert reason(path) == "not an HDF5 file"
 
 
+def test_names_that_are_no_readable_file(tmp_path, song):
+    (tmp_path / "TRF.h5").mkdir()
+    assert reason(tmp_path / "TRF.h5") == "is a folder"
+    (tmp_path / "TRL.h5").symlink_to(tmp_path / "TRL.h5")
+    assert reason(tmp_path / "TRL.h5").startswith("no file")
+    assert reason(song / "TRX.h5").startswith("no file")
+    assert reason(tmp_path / "TR\0.h5").startswith("no file")
+
+
+def test_no_permission_to_read(song, as_nobody):
+    path = as_nobody.folder / song.name
+    path.write_bytes(song.read_bytes())
+    path.chmod(0)
+    with as_nobody():
+        assert reason(path) == "no permission to read it"
+
+
 def test_a_song_cut_off_anywhere_is_truncated(song, tmp_path):
     whole, cut = song.read_bytes(), tmp_path / "TRCUT.h5"
-    for length in (8, 20, 100, 600, 5_000, len(whole) // 2, len(whole) - 1):
+    lengths = {*range(1, len(whole), 499), 7, 8, 20, 95, 96, 97, 600, len(whole) - 1}
+    for length in sorted(lengths):
         cut.write_bytes(whole[:length])
-        assert reason(cut).startswith("truncated")
+        expected = "not an HDF5 file" if length < 8 else "truncated"
+        assert reason(cut).startswith(expected), length
+
+
+def test_bytes_behind_the_end_do_not_matter(song):
+    longer = song.read_bytes() + b"<html>"
+    assert_same_song(short_way(longer, song), plain_way(longer, song))
+
+
+def test_flipped_bytes_give_a_song_or_a_song_error(song):
+    whole, outcomes = song.read_bytes(), {"song": 0, "error": 0}
+    for seed in range(300):
+        rng, damaged = np.random.default_rng(seed), bytearray(whole)
+        for _ in range(rng.integers(1, 6)):
+            at = rng.integers(len(whole) if rng.random() < 0.5 else 12_000)
+            damaged[at] = rng.integers(256) if rng.random() < 0.5 else rng.choice([0, 1, 128, 255])
+        damaged = bytes(damaged)
+        try:
+            read = read_song(damaged, terms=True)
+        except SongError:
+            outcomes["error"] += 1
+            continue
+        outcomes["song"] += 1
+        # Where HDF5 reads it too, it reads the same.
+        try:
+            plain = plain_way(damaged)
+        except SongError:
+            continue
+        assert_same_song(read, plain)
+    assert min(outcomes.values()) > 30
 
 
 def test_a_group_or_an_array_is_missing(song):
@@ -213,9 +390,7 @@ def test_a_damaged_chunk_is_found_when_it_is_read(song):
     damaged = bytearray(song.read_bytes())
     damaged[chunk.byte_offset : chunk.byte_offset + 200] = bytes(200)
     song.write_bytes(damaged)
-    assert read_metadata(song)["n_segments"] == N_SEGMENTS
-    with pytest.raises(SongError, match="damaged HDF5"):
-        read_segments(song)
+    assert reason(song).startswith("damaged HDF5")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +398,10 @@ def test_a_damaged_chunk_is_found_when_it_is_read(song):
     [
         ("musicbrainz/songs", np.zeros(1, [("idx", "<i4")]), "no field year in musicbrainz/songs"),
         ("musicbrainz/songs", np.zeros(0, [("year", "<i4")]), r"shape \(0,\), expected one row"),
-        ("metadata/songs", np.zeros(3), "no field artist_familiarity, .* in metadata/songs"),
+        ("metadata/songs", np.zeros(3), r"shape \(3,\), expected one row"),
+        ("metadata/songs", np.zeros(1), "no field song_id in metadata/songs"),
+        ("musicbrainz/songs", np.zeros(1, [("year", "<f8")]), "year .* is 0.0, expected int"),
+        ("musicbrainz/songs", np.zeros(1, [("year", "S4")]), "year .* is '', expected int"),
     ],
 )
 def test_a_table_without_its_row_or_a_field(song, table, data, expected):
@@ -231,16 +409,23 @@ def test_a_table_without_its_row_or_a_field(song, table, data, expected):
         del file[table]
         file[table] = data
     with pytest.raises(SongError, match=expected):
-        read_metadata(song)
-    assert len(read_segments(song).start_s) == N_SEGMENTS
+        read_song(song)
 
 
 def test_terms_of_unequal_length(song):
     with h5py.File(song, "r+") as file:
         file["metadata/artist_terms_freq"].resize(1, axis=0)
-    with pytest.raises(SongError, match="unequal length: 2, 1, 2"):
-        read_metadata(song, terms=True)
-    assert "artist_terms" not in read_metadata(song)
+    with pytest.raises(SongError, match=r"unequal length: shapes \(\(2,\), \(1,\), \(2,\)\)"):
+        read_song(song, terms=True)
+    assert "artist_terms" not in read_song(song).metadata
+
+
+def test_no_terms_at_all(song):
+    with h5py.File(song, "r+") as file:
+        for part in ("artist_terms", "artist_terms_freq", "artist_terms_weight"):
+            file[f"metadata/{part}"].resize(0, axis=0)
+    assert short_way(song.read_bytes(), song).metadata["artist_terms"] == []
+    assert plain_way(song.read_bytes(), song).metadata["artist_terms"] == []
 
 
 def test_text_that_is_not_utf8_keeps_the_song(song):
@@ -248,7 +433,31 @@ def test_text_that_is_not_utf8_keeps_the_song(song):
         row = file["metadata/songs"][:]
         row["title"] = b"caf\xe9"
         write_rows(file["metadata/songs"], row)
-    assert read_metadata(song)["title"] == "caf\ufffd"
+    assert read_song(song).metadata["title"] == "caf\ufffd"
+    assert_same_song(short_way(song.read_bytes(), song), plain_way(song.read_bytes(), song))
+
+
+def test_text_ends_at_its_first_nul(song):
+    with h5py.File(song, "r+") as file:
+        row = file["metadata/songs"][:]
+        row["title"] = b"one\0two"
+        write_rows(file["metadata/songs"], row)
+    assert short_way(song.read_bytes(), song).metadata["title"] == "one"
+    assert_same_song(short_way(song.read_bytes(), song), plain_way(song.read_bytes(), song))
+
+
+def test_the_name_and_the_id_inside_must_agree(song, tmp_path):
+    other = song.rename(tmp_path / "TROTHER.h5")
+    assert reason(other) == f"track_id {song.stem!r} inside, the name says 'TROTHER'"
+    assert read_song(other.read_bytes()).metadata["track_id"] == song.stem
+    assert read_song(other, name=f"data/{song.name}").metadata["track_id"] == song.stem
+
+
+def test_a_length_that_no_song_has(song):
+    with h5py.File(song, "r+") as file:
+        for name in SEGMENT_ARRAYS:
+            file["analysis"][name].resize(10**12, axis=0)
+    assert reason(song) == "no segments or impossibly many: 1,000,000,000,000 segments"
 
 
 # Values that no analysis gives
@@ -269,7 +478,7 @@ def test_impossible_values(tmp_path, arrays, name, row, value, expected):
     arrays[name][row] = value
     path = write_song(tmp_path / "TRX.h5", arrays)
     with pytest.raises(SongError, match=expected):
-        read_segments(path)
+        read_song(path)
 
 
 def test_segments_that_do_not_fit_together():

@@ -277,7 +277,8 @@ def test_real_songs_split_by_artist(real_msd):
     from msd_genre import genres, songs, sources
 
     layout = sources.find_layout(real_msd)
-    rows = pd.DataFrame([songs.read_metadata(path) for path in songs.find_songs(layout.songs)])
+    paths = songs.find_songs(layout.songs)
+    rows = pd.DataFrame([songs.read_song(path).metadata for path in paths])
     labels = next(path for name, path in layout.labels.items() if "cd1" in name)
     rows = rows.merge(genres.read_labels(labels)[["track_id", "genre"]])
     for seed in range(3):
