@@ -280,7 +280,7 @@ def test_real_songs_split_by_artist(real_msd):
     paths = songs.find_songs(layout.songs)
     rows = pd.DataFrame([songs.read_song(path).metadata for path in paths])
     labels = next(path for name, path in layout.labels.items() if "cd1" in name)
-    rows = rows.merge(genres.read_labels(labels)[["track_id", "genre"]])
+    rows = rows.merge(genres.read_labels(labels)[0][["track_id", "genre"]])
     for seed in range(3):
         for fold in range(5):
             split = splits.make_split(rows, "artist", seed, fold=fold, min_songs=8)
