@@ -68,7 +68,7 @@ def test_broken_songs_are_set_aside_with_their_reason_and_no_row(demo_corpus, tm
     for path in [*broken, other]:
         assert aside[path.relative_to(corpus).as_posix()]
         assert path.stem not in set(table["track_id"])
-    assert "not the one it is named after" in aside[other.relative_to(corpus).as_posix()]
+    assert "the name says" in aside[other.relative_to(corpus).as_posix()]
     assert list(aside).count("the same track as another file") == 1
     assert len(table) + len(aside) == len(songs) + 2
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from msd_genre import cli, demo
-from msd_genre.runs import create_run
+from msd_genre.runs import create_run, locked
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,7 +32,8 @@ def test_the_command_is_installed():
 
 
 @pytest.mark.parametrize(
-    "words", [["report"], ["site"], ["record"], ["sources"], ["demo", "write"]]
+    "words",
+    [["report"], ["build"], ["site"], ["record"], ["sources"], ["fetch"], ["demo", "write"]],
 )
 def test_each_command_teaches_by_example(words):
     shown = ask(*words, "--help")
@@ -137,3 +138,27 @@ def test_songs_are_written_only_for_the_demo():
              for source in cli.DATA_SOURCES}  # fmt: skip
     assert steps == {"demo": ["demo songs", "catalog", "features"],
                      "folder": ["catalog", "features"]}  # fmt: skip
+
+
+def test_build_makes_catalog_and_store_and_says_what_was_set_aside(demo_corpus, tmp_path):
+    params = tmp_path / "mine.yaml"
+    params.write_text("{run: mine, seed: 1, data: {source: folder}, catalog: {}, chapters: {}}")
+    run_dir = tmp_path / "run"
+    words = ("build", str(params), "--data", str(demo_corpus), "--run-dir", str(run_dir))
+    seen = ask(*words, "--songs", str(demo_corpus / "data"))
+    assert seen.exit_code == 0, seen.output
+    assert "song files found" in seen.output and f"songs in {run_dir / 'features'}" in seen.output
+    assert "set aside" in seen.output and "unequal" in seen.output
+    made = {path: path.stat().st_mtime_ns for path in run_dir.glob("features/*")}
+    assert ask(*words).exit_code == 0
+    assert made == {path: path.stat().st_mtime_ns for path in run_dir.glob("features/*")}
+
+
+@pytest.mark.parametrize("word", ["build", "report"])
+def test_a_second_command_in_a_run_is_refused_and_changes_nothing(word, demo_corpus, tmp_path):
+    params = tmp_path / "mine.yaml"
+    params.write_text("{run: mine, seed: 1, data: {source: folder}, catalog: {}, chapters: {}}")
+    with locked(tmp_path / "run"):
+        seen = ask(word, str(params), "--data", str(demo_corpus), "--run-dir", str(tmp_path / "run"))
+    assert seen.exit_code == 1 and "another msd-genre command is at work in" in seen.output
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]

@@ -20,7 +20,7 @@ def make_run(folder, data, **frames):
 @pytest.fixture(scope="module")
 def built(demo_corpus, tmp_path_factory):
     run = make_run(tmp_path_factory.mktemp("store"), demo_corpus)
-    return run, features.build_store(run, n_jobs=1)
+    return run, features.build_store(run)
 
 
 def test_a_row_is_the_beginning_of_its_song(built, demo_corpus):
@@ -28,7 +28,7 @@ def test_a_row_is_the_beginning_of_its_song(built, demo_corpus):
     table = catalog.kept(run.read("catalog.parquet"))
     assert store.track_ids.tolist() == table["track_id"].tolist()
     for row in (0, store.n // 2, store.n - 1):
-        segments = songs.read_segments(demo_corpus / table["path"][row])
+        segments = songs.read_song(demo_corpus / table["path"][row]).segments
         assert (store.chroma[row] == segments.chroma[:300].astype("f4")).all()
         assert (store.timbre[row] == segments.timbre[:300].astype("f4")).all()
         assert (store.start_s[row] == segments.start_s[:300].astype("f4")).all()
@@ -41,21 +41,22 @@ def test_a_row_is_the_beginning_of_its_song(built, demo_corpus):
 
 
 def test_the_cut_is_a_parameter(demo_corpus, tmp_path, built):
-    store = features.build_store(make_run(tmp_path, demo_corpus, n_frames=50, offset=20), n_jobs=1)
+    store = features.build_store(make_run(tmp_path, demo_corpus, n_frames=50, offset=20))
     assert (store.timbre[:] == built[1].timbre[:, 20:70]).all()
 
 
-def test_a_song_whose_values_are_broken_gets_no_row(demo_corpus, tmp_path):
+def test_a_song_whose_values_are_broken_gets_no_row(built, demo_corpus, tmp_path):
     corpus = tmp_path / "corpus"
     shutil.copytree(demo_corpus, corpus)
-    run = make_run(tmp_path, corpus)
-    bad = catalog.kept(run.read("catalog.parquet")).iloc[3]
+    bad = catalog.kept(built[0].read("catalog.parquet")).iloc[3]
     with h5py.File(corpus / bad["path"], "r+") as file:
         file["analysis/segments_timbre"][7, 2] = np.nan
-    store = features.build_store(run, n_jobs=1)
+    run = make_run(tmp_path, corpus)
+    store = features.build_store(run)
     assert bad["track_id"] not in store.track_ids
-    aside = run.read("features/rejected.parquet")
-    assert aside["track_id"].tolist() == [bad["track_id"]] and "finite" in aside["reason"][0]
+    aside = run.read("songs/rejected.parquet").set_index("track_id")["reason"]
+    assert "finite" in aside[bad["track_id"]]
+    assert len(aside) == len(built[0].read("songs/rejected.parquet")) + 1
     assert (store.chroma[:].max(axis=2) > 0).all(), "a row of zeros"
 
 
@@ -63,7 +64,7 @@ def test_a_song_that_changed_without_changing_its_size_is_read_again(demo_corpus
     corpus = tmp_path / "corpus"
     shutil.copytree(demo_corpus, corpus)
     run = make_run(tmp_path, corpus)
-    store = features.build_store(run, n_jobs=1)
+    store = features.build_store(run)
     path = corpus / catalog.kept(run.read("catalog.parquet"))["path"][0]
     before, size = store.timbre[0, 0, 0], path.stat().st_size
     store.file.close()
@@ -74,39 +75,7 @@ def test_a_song_that_changed_without_changing_its_size_is_read_again(demo_corpus
     path.write_bytes(content + b"\0" * (size - len(content)))
     assert path.stat().st_size == size
     catalog.build_catalog(run)
-    assert features.build_store(run, n_jobs=1).timbre[0, 0, 0] != before
-
-
-def test_a_build_that_was_cut_off_goes_on_and_ends_with_the_same_bytes(
-    demo_corpus, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(features, "SHARD_SONGS", 16)
-    whole = make_run(tmp_path / "whole", demo_corpus)
-    features.build_store(whole, n_jobs=1)
-    run, written = make_run(tmp_path / "cut", demo_corpus), []
-    write = features._write_shard
-
-    def cut_off(rows, folder, shard, frames):
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(shard.name)
-        write(rows, folder, shard, frames)
-
-    monkeypatch.setattr(features, "_write_shard", cut_off)
-    with pytest.raises(KeyboardInterrupt):
-        features.build_store(run, n_jobs=1)
-    assert not (run.dir / "features").exists()
-    read = []
-
-    def count(path):
-        read.append(path)
-        return songs.read_segments(path)
-
-    monkeypatch.setattr(features, "_write_shard", write)
-    monkeypatch.setattr(features, "read_segments", count)
-    store = features.build_store(run, n_jobs=1)
-    assert len(read) == store.n - 2 * 16, "finished shards were read again"
-    assert run.digest("features") == whole.digest("features")
+    assert features.build_store(run).timbre[0, 0, 0] != before
 
 
 def test_lyrics_stand_in_the_order_of_the_store(built):
@@ -116,7 +85,7 @@ def test_lyrics_stand_in_the_order_of_the_store(built):
     features.build_lyrics(run)
     counts = run.read("lyrics/counts.npz")
     layout = catalog.data_layout(run)
-    raw = read_counts(layout.lyrics)
+    raw, _ = read_counts(layout.lyrics)
     row = {track: i for i, track in enumerate(raw.track_ids)}
     for i in (0, store.n - 1):
         theirs = raw.counts[[row[store.track_ids[i]]]].toarray()
@@ -131,9 +100,6 @@ def test_a_join_that_kept_nothing_is_an_error(demo_corpus, tmp_path):
     )
     catalog.build_catalog(run)
     with pytest.raises(features.FeatureError, match="kept no song"):
-        features.build_store(run)
-    run.params["features"] = {"n_frame": 300}
-    with pytest.raises(features.FeatureError, match=r"'n_frame'.*there is n_frames, offset"):
         features.build_store(run)
     with pytest.raises(features.FeatureError, match="no feature store"):
         features.open_store(tmp_path)
