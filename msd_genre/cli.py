@@ -159,7 +159,7 @@ def report(
         reports.run_report(run, preparation(run.params))
         reports.render_site(reports.stage_site(run), Path(out) if out else None)
 
-# %% ../nbs/api/81_cli.ipynb #1886ae13
+# %% ../nbs/api/81_cli.ipynb #592b479b
 @main.command()
 @song_options
 @click.option("--workers", metavar="N", type=click.IntRange(1),
@@ -191,7 +191,8 @@ def build(
         steps = catalog.funnel(table, unreadable=int((aside["source"] == "songs").sum()))
         click.echo(steps.to_markdown(index=False, tablefmt="plain", intfmt=","))
         if len(aside):
-            counts = aside.groupby(["source", "reason"]).size().rename("set aside").reset_index()
+            kinds = [aside["source"], aside["reason"].str.partition(":")[0].rename("reason")]
+            counts = aside.groupby(kinds).size().rename("set aside").reset_index()
             click.echo("\n" + counts.to_markdown(index=False, tablefmt="plain", intfmt=","))
         click.echo(f"\n{store.n:,} songs in {run.dir / 'features'}")
 
