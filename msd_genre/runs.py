@@ -52,7 +52,7 @@ def value_digest(
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
-# %% ../nbs/api/05_runs.ipynb #e379d4fc
+# %% ../nbs/api/05_runs.ipynb #11579c65
 def _imports(tree: ast.AST) -> set[str]:
     "Names of this package's modules that a syntax tree imports."
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
@@ -79,10 +79,11 @@ def module_closure(
 
 def source_digest(
     names: Iterable[str],  # module names, such as "splits"
+    below: bool = True,  # whether with all that they import from the package
 ) -> str:  # hexadecimal SHA-256
-    "The digest of the code of these modules and of all that they import from the package."
-    package = Path(__file__).parent
-    code = {name: (package / f"{name}.py").read_text() for name in module_closure(names)}
+    "The digest of the code of modules."
+    package, names = Path(__file__).parent, module_closure(names) if below else sorted(names)
+    code = {name: (package / f"{name}.py").read_text() for name in names}
     return value_digest({name: ast.dump(ast.parse(text)) for name, text in code.items()})
 
 # %% ../nbs/api/05_runs.ipynb #a9de0aab

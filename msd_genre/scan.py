@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['N_TIMBRE', 'N_SUMMARY', 'OPTIONS', 'ARRAYS', 'TEXT', 'WHOLE', 'COLUMNS', 'KINDS', 'REJECTED', 'TERMS', 'TOPIC',
-           'FEW_SONGS', 'WORKER_MEMORY', 'PATIENCE', 'cut', 'summary_names', 'summarize', 'ScanError', 'scan_options',
-           'Recipe', 'split', 'read_shard', 'write_shard', 'Task', 'run_task', 'open_client', 'check_workers',
-           'run_tasks', 'merge', 'plan', 'scan_songs']
+           'FEW_SONGS', 'WORKER_MEMORY', 'PATIENCE', 'cut', 'summary_names', 'summarize', 'reading_code', 'ScanError',
+           'scan_options', 'Recipe', 'split', 'read_shard', 'write_shard', 'Task', 'run_task', 'open_client',
+           'check_workers', 'run_tasks', 'merge', 'plan', 'scan_songs']
 
 # %% ../nbs/api/15_scan.ipynb #d7949711
 import errno
@@ -92,9 +92,14 @@ def summarize(
              [lengths.mean(), lengths.std()]]
     return np.concatenate(parts).astype(np.float32)
 
-# %% ../nbs/api/15_scan.ipynb #5a6f0e95
+# %% ../nbs/api/15_scan.ipynb #8b0243b2
 OPTIONS = {"n_frames": 300, "offset": 0, "shard_songs": 256}
 ARRAYS = ("chroma", "timbre", "start_s", "summary")
+
+
+def reading_code() -> str:  # hexadecimal SHA-256
+    "The digest of the code that decides what is in a shard; that of other modules does not count."
+    return source_digest(["scan", "songs"], below=False)
 
 
 class ScanError(RuntimeError):
@@ -117,7 +122,7 @@ class Recipe:
     offset: int  # the first of them
     shard_songs: int  # songs in a shard, on average
     terms: bool  # whether the artists' terms are kept
-    code: str  # digest of this module and those below it
+    code: str  # from `reading_code`
 
     def name(
         self,
@@ -268,7 +273,7 @@ def run_task(
         names.append(name)
     return names
 
-# %% ../nbs/api/15_scan.ipynb #5551b0c9
+# %% ../nbs/api/15_scan.ipynb #b31533d0
 FEW_SONGS = 4_000
 WORKER_MEMORY = "1.5GB"
 PATIENCE = "20s"  # to wait for a scheduler to answer
@@ -310,7 +315,7 @@ def open_client(
 
 def _look(folder: Path) -> tuple[bool, str]:
     "Whether a worker sees a folder, and which code it has."
-    return folder.is_dir(), source_digest(["scan"])
+    return folder.is_dir(), reading_code()
 
 
 def check_workers(
@@ -345,7 +350,7 @@ def run_tasks(
     folder: Path,  # holds the shards
 ) -> list[str]:  # names of the shards, in the order of the tasks
     "Have all tasks done, at most four a worker at a time."
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     waiting = iter(enumerate(tasks))
     names: dict[int, list[str]] = {}
@@ -361,7 +366,17 @@ def run_tasks(
 
     running = as_completed(submit(4 * max(1, len(client.scheduler_info()["workers"]))))
     for future in running:
-        names[numbers.pop(future.key)] = future.result()
+        number = numbers.pop(future.key)
+        try:
+            names[number] = future.result()
+        except KilledWorker as error:
+            task = tasks[number]
+            which = f"{task.files[0].path} to {task.files[-1].path}" if task.files else "its songs"
+            raise ScanError(
+                f"several workers died one after the other over {which} in {task.place.address}: "
+                "their memory was too small, or one of these files breaks the reader; move them "
+                "away and go on with the same command"
+            ) from error
         for more in submit(1):
             running.add(more)
     return [name for number in sorted(names) for name in names[number]]
@@ -442,7 +457,7 @@ def _check_disk(folder: Path, n_songs: int, recipe: Recipe) -> None:
             "are free: make room, or give a folder on another disk with --run-dir"
         )
 
-# %% ../nbs/api/15_scan.ipynb #c9350a8f
+# %% ../nbs/api/15_scan.ipynb #ffd0b13a
 def scan_songs(
     run: Run,  # its parameters say how; makes `songs/` in it
     layout: Layout,  # the raw files
@@ -456,7 +471,7 @@ def scan_songs(
     cannot be used, or songs cannot be reached; the shards that are whole are kept.
     """
     recipe = Recipe(**scan_options(run.params.get("features", {})), terms=terms,
-                    code=source_digest(["scan"]))
+                    code=reading_code())
     options = run.params.get("data", {}).get("storage_options")
     tasks, seen, n_songs = plan(layout, recipe, options)
     run.record(song_files=value_digest([file[:2] for file in seen]))
