@@ -64,7 +64,7 @@ def _why_no_label(number: int, line: str) -> str:
         return "track id of the wrong form"
     return "control byte" if parts[1].strip(" ") else "no genre"
 
-# %% ../nbs/api/11_genres.ipynb #3645c703
+# %% ../nbs/api/11_genres.ipynb #88ca752d
 ANY_GENRE = {
     "unknown genre": "to accept any: `catalog: {genres: any}` in the parameter file, `genres=None`"
 }
@@ -79,7 +79,7 @@ def _as_line(labels: pd.DataFrame) -> pd.Series:
 def _without_cut(labels: pd.DataFrame, file: TextFile) -> pd.DataFrame:
     "Labels without one from a line that was cut off, unless its genre occurs above."
     cut = (labels["line"] == file.cut_line).to_numpy()
-    whole = labels["genre"].isin(labels["genre"][~cut]).to_numpy()
+    whole = labels["genre"].isin(labels["genre"][~cut].unique()).to_numpy()
     return file.keep(labels, {"cut off": cut & ~whole}, _as_line)
 
 # %% ../nbs/api/11_genres.ipynb #c0202a9b
