@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SONG_SPECIFIC_ATTRIBUTES', 'PITCH_CLASSES', 'SEGMENT_ARRAYS', 'MAX_SEGMENTS', 'METADATA_FIELDS', 'SUPERBLOCK_BYTES',
-           'ARCHIVES', 'TRIES', 'WAIT_S', 'STALL_S', 'Answer', 'type_code', 'hdf5_type', 'describe_layout',
-           'song_layout', 'create_song_file', 'write_rows', 'SongError', 'PlaceError', 'Segments', 'validate_segments',
-           'Song', 'read_song', 'SongFile', 'Place', 'FolderPlace', 'TarPlace', 'TarStream', 'RemotePlace',
-           'open_places', 'find_songs', 'read_metadata', 'read_segments']
+           'MAX_ROW_BYTES', 'ARCHIVES', 'TRIES', 'WAIT_S', 'STALL_S', 'Answer', 'type_code', 'hdf5_type',
+           'describe_layout', 'song_layout', 'create_song_file', 'write_rows', 'SongError', 'PlaceError', 'Segments',
+           'validate_segments', 'Song', 'read_song', 'SongFile', 'Place', 'FolderPlace', 'TarPlace', 'TarStream',
+           'RemotePlace', 'open_places', 'find_songs', 'read_metadata', 'read_segments']
 
 # %% ../nbs/api/10_songs.ipynb #b7ca7c54
 import errno
@@ -267,8 +267,9 @@ class Song:
     metadata: dict  # METADATA_FIELDS, n_segments and, if wanted, artist_terms
     segments: Segments
 
-# %% ../nbs/api/10_songs.ipynb #ed2c7819
+# %% ../nbs/api/10_songs.ipynb #d049a664
 SUPERBLOCK_BYTES = 96  # an HDF5 file of the first format version begins with so many
+MAX_ROW_BYTES = 2**20  # the longest row of a song file has 5,320
 
 
 def _node(file: h5py.File, name: Path | str | None, wanted: str) -> h5py.Dataset:
@@ -278,15 +279,40 @@ def _node(file: h5py.File, name: Path | str | None, wanted: str) -> h5py.Dataset
         raise SongError(name, f"no group {group}; found {sorted(file) or 'nothing'}")
     if not isinstance(file[group].get(leaf), h5py.Dataset):
         raise SongError(name, f"no array {wanted}")
+    _check_type(file[wanted], name)
     return file[wanted]
+
+
+def _check_type(dataset: h5py.Dataset, name: Path | str | None) -> None:
+    "Refuse what makes the HDF5 library touch memory that is not its own; see above."
+    stored, created = dataset.id.get_type(), dataset.id.get_create_plist()
+    filters = [created.get_filter(number) for number in range(created.get_nfilters())]
+    shuffled = [values[0] for number, _, values, _ in filters if number == h5py.h5z.FILTER_SHUFFLE]
+    size = stored.get_size()
+    if size > MAX_ROW_BYTES or any(other != size for other in shuffled):
+        raise SongError(name, f"damaged HDF5: {dataset.name} has elements of {size:,} bytes")
+    if not _is_common(stored):
+        raise SongError(name, f"damaged HDF5: {dataset.name} has a type that no song file has")
+
+
+def _is_common(stored: h5py.h5t.TypeID) -> bool:
+    "Whether it is text, a number as processors have it, or a row of such."
+    if isinstance(stored, h5py.h5t.TypeCompoundID):
+        return all(_is_common(stored.get_member_type(i)) for i in range(stored.get_nmembers()))
+    if isinstance(stored, (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)):
+        return stored.equal(h5py.h5t.py_create(stored.dtype))
+    return isinstance(stored, h5py.h5t.TypeStringID)
 
 
 def _open_image(data: bytes, name: Path | str | None) -> h5py.File:
     "The content of a file, open for reading, or a `SongError` that says why h5py would not."
     if not data:
         raise SongError(name, "empty file")
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fapl_core(backing_store=False)
+    access.set_file_image(data)
     try:
-        return h5py.File.in_memory(data)
+        return h5py.File(h5py.h5f.open(b"song", h5py.h5f.ACC_RDONLY, fapl=access))
     except OSError as error:
         if "signature not found" in str(error):
             raise SongError(name, "not an HDF5 file") from error

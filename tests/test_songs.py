@@ -332,6 +332,34 @@ def test_bytes_behind_the_end_do_not_matter(song):
     assert_same_song(short_way(longer, song), plain_way(longer, song))
 
 
+def test_a_row_of_impossible_size_does_not_reach_hdf5(song):
+    """It would crash: the library reads that many bytes of a chunk that has far fewer."""
+    data = bytearray(song.read_bytes())
+    size = (220).to_bytes(4, "little")  # of a row of analysis/songs, in the message of its type
+    at = data.index(b"\x16\x1f\x00\x00" + size)
+    data[at + 4 : at + 8] = (220 + 2**24).to_bytes(4, "little")
+    song.write_bytes(data)
+    assert reason(song) == "damaged HDF5: /analysis/songs has elements of 16,777,436 bytes"
+
+
+def test_a_number_of_no_known_format_does_not_reach_hdf5(song):
+    """It would corrupt the memory: the library converts it into too small a buffer."""
+    data = bytearray(song.read_bytes())
+    field = data.index(b"artist_familiarity\0")
+    bias = data.index(b"\x34\xff\x03\x00\x00", field) + 1
+    data[bias] = 141
+    song.write_bytes(data)
+    assert reason(song) == "damaged HDF5: /metadata/songs has a type that no song file has"
+
+
+def test_an_end_beyond_the_memory_is_truncated(song):
+    """HDF5 must not make room for it."""
+    data = bytearray(song.read_bytes())
+    data[40:48] = (2**40).to_bytes(8, "little")
+    song.write_bytes(data)
+    assert reason(song).startswith("truncated")
+
+
 def test_flipped_bytes_give_a_song_or_a_song_error(song):
     whole, outcomes = song.read_bytes(), {"song": 0, "error": 0}
     for seed in range(300):
