@@ -7,7 +7,7 @@ __all__ = ['SONG_SPECIFIC_ATTRIBUTES', 'PITCH_CLASSES', 'SEGMENT_ARRAYS', 'MAX_S
            'MAX_ROW_BYTES', 'ARCHIVES', 'TRIES', 'WAIT_S', 'STALL_S', 'Answer', 'type_code', 'hdf5_type',
            'describe_layout', 'song_layout', 'create_song_file', 'write_rows', 'SongError', 'PlaceError', 'Segments',
            'validate_segments', 'Song', 'read_song', 'SongFile', 'Place', 'FolderPlace', 'TarPlace', 'TarStream',
-           'RemotePlace', 'open_places', 'find_songs', 'read_metadata', 'read_segments']
+           'RemotePlace', 'open_places', 'find_songs']
 
 # %% ../nbs/api/10_songs.ipynb #b7ca7c54
 import errno
@@ -994,7 +994,7 @@ class RemotePlace(Place):
             raise EOFError(f"{len(data):,} of {size:,} bytes")
         return data
 
-# %% ../nbs/api/10_songs.ipynb #20ec10de
+# %% ../nbs/api/10_songs.ipynb #fc32d99c
 def _no_songs(address: str) -> SourceError:
     return SourceError(
         f"no song files (TR*.h5) below {address}, nor an archive of them ({', '.join(ARCHIVES)}). "
@@ -1065,13 +1065,3 @@ def find_songs(
     if not found:
         raise _no_songs(str(folder))
     return [Path(folder, file.path) for file in found]
-
-
-def read_metadata(path: Path | str, terms: bool = False) -> dict:
-    "The metadata of `read_song`."
-    return read_song(path, terms=terms).metadata
-
-
-def read_segments(path: Path | str) -> Segments:
-    "The segments of `read_song`."
-    return read_song(path).segments
