@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help report test check lab site readme hooks lock clean
+.PHONY: help report test check lab site bench readme hooks lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,6 +51,11 @@ lab: $(READY) ## JupyterLab on the notebooks
 
 site: $(READY) ## the pages of a finished run again: RUN=runs/demo
 	$(BIN)/msd-genre site $(RUN)
+
+bench: $(READY) ## measure and write results/benchmarks/: half an hour, 8 GB of disk; DATA=<folder> for real songs
+	$(BIN)/python benchmarks/read_songs.py $(if $(DATA),--data "$(DATA)")
+	$(BIN)/python benchmarks/text_join.py
+	$(BIN)/python benchmarks/build_scaling.py
 
 readme: $(READY) ## README.md from nbs/index.ipynb, executed anew from the record in results/
 	$(BIN)/jupyter nbconvert --log-level WARN --execute --inplace nbs/index.ipynb

@@ -147,7 +147,8 @@ def test_the_lock_holds_everything_that_the_package_asks_for():
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    extras = {k: v for k, v in project["optional-dependencies"].items() if k != "cloud"}
+    asked = [*project["dependencies"], *chain(*extras.values())]
     locked = {}
     for line in (ROOT / "requirements.lock").read_text().splitlines():
         one = Requirement(line)
