@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['GENRES', 'THEMES', 'SUNG', 'FOREIGN', 'TIMBRE', 'PARAMETERS', 'SHOWPIECES', 'STREAMS', 'LETTERS', 'ADJECTIVES',
-           'THINGS', 'DEEDS', 'SYLLABLES', 'MAJOR', 'ROUNDS', 'TEXT_FILES', 'RECORD', 'Genre', 'Showpiece',
-           'DemoParameters', 'stream', 'make_plan', 'identifier', 'song_path', 'invented_artist', 'invented_title',
-           'song_vector', 'autoregressive', 'tail_exponent', 'make_sound', 'make_artist', 'make_facts', 'song_bytes',
-           'make_song', 'build_vocabulary', 'Words', 'word_frequencies', 'make_lyrics', 'track_lines', 'plays_of',
-           'DemoError', 'write_demo', 'like_songs']
+           'THINGS', 'DEEDS', 'SYLLABLES', 'TIMBRE_ROUNDS', 'MAJOR', 'ROUNDS', 'TEXT_FILES', 'RECORD', 'Genre',
+           'Showpiece', 'DemoParameters', 'stream', 'make_plan', 'identifier', 'song_path', 'invented_artist',
+           'invented_title', 'song_vector', 'autoregressive', 'tail_exponent', 'make_sound', 'make_artist',
+           'make_facts', 'song_bytes', 'make_song', 'build_vocabulary', 'Words', 'word_frequencies', 'make_lyrics',
+           'track_lines', 'plays_of', 'DemoError', 'write_demo', 'like_songs']
 
-# %% ../nbs/api/25_demo.ipynb #7fad25b8
+# %% ../nbs/api/25_demo.ipynb #85e66daf
 import hashlib
 import json
 import tempfile
@@ -29,7 +29,7 @@ from joblib import Parallel, delayed
 from scipy import special
 from tqdm import tqdm
 
-from .fit import LOWER, LEVELS, STATISTICS, Fitted, fitted, read_songs, symmetric, vocabulary
+from .fit import LEVELS, LOWER, STATISTICS, Fitted, fitted, read_songs, symmetric, timbre_dynamics, vocabulary
 from .lyrics import read_counts
 from .runs import remove, source_digest, value_digest, write_json
 from .songs import create_song_file, song_layout
@@ -112,7 +112,7 @@ FOREIGN = (
     "solo sola triste feliz bailar cantar canción llorar adiós olvidar recuerdo dolor"
 )
 
-# %% ../nbs/api/25_demo.ipynb #81e3a44c
+# %% ../nbs/api/25_demo.ipynb #38672ba4
 @dataclass(frozen=True)
 class Showpiece:
     "A song whose sound is set by hand."
@@ -164,11 +164,13 @@ class DemoParameters:
     no_beats: float = 0.01
 
     section_share: float = 0.15  # of a song's timbre variance, between its sections
-    tail: float = 1.5  # how much heavier the innovations' tails are than the steps'
+    loudness_share: float = 0.5  # the same of loudness, with fading in and out
+    fades: float = 4.0  # how far songs fade at their ends, sd of loudness between sections
+    unrest: float = 0.25  # sd of the logarithm of how far timbre moves, over a song
     skew: float = 0.35  # how much further loudness falls than it rises
     n_segments: tuple[int, int] = (4, 3300)
-    held: float = 0.3  # added to the logit of a root's being held, for what noise takes away
-    slips: float = 0.1  # share of changes of the root to a semitone beside it
+    held: float = 0.55  # added to the logit of a root's being held, for what noise takes away
+    slips: float = 0.2  # share of changes of the root to a semitone beside it
     strengths: tuple = (1.0, 0.5, 0.45, 0.22)  # of root, fifth, third, and any other pitch
     chroma_noise: tuple[float, float] = (0.45, 0.45)  # sd of log strength, by chord and by segment
 
@@ -497,7 +499,7 @@ def autoregressive(
         step *= 2
     return series
 
-# %% ../nbs/api/25_demo.ipynb #79e078c1
+# %% ../nbs/api/25_demo.ipynb #be56315e
 def tail_exponent(
     log_steps: np.ndarray,  # log of mean |step| by that of a Gaussian with the same variance
 ) -> np.ndarray:  # exponents k such that sign(x) |x|^k has such steps, x being Gaussian
@@ -506,6 +508,9 @@ def tail_exponent(
     absolute, square = special.gammaln((k + 1) / 2), special.gammaln(k + 0.5)
     ratio = absolute - square / 2 - np.log(np.pi) / 4 - np.log(2 / np.pi) / 2
     return np.interp(-log_steps, -ratio, k)
+
+
+TIMBRE_ROUNDS = 4
 
 
 def _coloured(
@@ -520,6 +525,23 @@ def _coloured(
     return series @ symmetric(covariance, lambda values: values**-0.5) @ root
 
 
+def _series(
+    noise: np.ndarray,  # (n, 12) Gaussian
+    sections: np.ndarray,  # (n, 12) variance 1, what a section adds
+    memory: np.ndarray,  # (12,) of the series
+    steps: np.ndarray,  # (12,) log of mean |step| by a Gaussian's
+    p: DemoParameters,
+) -> np.ndarray:  # (n, 12)
+    "Innovations with heavy tails, remembered, on top of what sections add."
+    noise = np.sign(noise) * np.abs(noise) ** tail_exponent(steps)
+    noise[:, 0] *= np.where(noise[:, 0] < 0, 1 + p.skew, 1 - p.skew)
+    noise = (noise - noise.mean(0)) / (noise.std(0) + 1e-9)
+    between = np.full(12, p.section_share)
+    between[0] = p.loudness_share
+    own = ((memory - between) / (1 - between)).clip(-0.8, 0.97)
+    return np.sqrt(1 - between) * autoregressive(noise, own) + np.sqrt(between) * sections
+
+
 def _timbre(
     vector: dict[str, float],
     kind: np.ndarray,  # (n_segments,) of the section, 0..3
@@ -527,27 +549,29 @@ def _timbre(
     p: DemoParameters,
 ) -> np.ndarray:  # (n_segments, 12)
     "Timbre coefficients with a song's mean, covariance, memory and steps."
-    values = np.array(list(vector.values()))
-    mean, entries, memory, steps = np.split(values[:114], (12, 90, 102))
+    mean, entries, wanted_memory, wanted_steps = np.split(list(vector.values())[:114], (12, 90, 102))
     logarithm = np.zeros((12, 12))
     logarithm[LOWER] = entries
     root = symmetric(logarithm + np.tril(logarithm, -1).T, lambda v: np.exp(v / 2))
-    share = root**2 / (root**2).sum(1, keepdims=True)  # of a coefficient's variance, by source
-    between = p.section_share
-    own = (np.linalg.solve(share + 0.02 * np.eye(12), np.tanh(memory)) - between) / (1 - between)
-    noise = rng.standard_normal((len(kind), 12))
-    noise = np.sign(noise) * np.abs(noise) ** tail_exponent(p.tail * steps)
-    noise[:, 0] *= np.where(noise[:, 0] < 0, 1 + p.skew, 1 - p.skew)
-    noise = (noise - noise.mean(0)) / (noise.std(0) + 1e-9)
-    series = np.sqrt(1 - between) * autoregressive(noise, own.clip(-0.8, 0.95))
-    series += np.sqrt(between) * rng.standard_normal((4, 12))[kind]
-    timbre = mean + _coloured(series, root)
-    timbre[:, 0] = timbre[:, 0].clip(0, 60)
+    noise, sections = (rng.standard_normal((n, 12)) for n in (len(kind), 4))
+    noise *= np.exp(p.unrest * autoregressive(rng.standard_normal((len(kind), 1)), np.array([0.9])))
+    sections = sections[kind]
+    edge = np.minimum(np.arange(len(kind)), np.arange(len(kind))[::-1])
+    sections[:, 0] = 0.5 * sections[:, 0] - rng.gamma(1.0, p.fades) * np.exp(-edge / 12)
+    sections -= sections.mean(0)
+    sections /= sections.std(0) + 1e-3
+    memory, steps = np.tanh(wanted_memory), wanted_steps
+    for _ in range(TIMBRE_ROUNDS):
+        timbre = mean + _coloured(_series(noise, sections, memory, steps, p), root)
+        timbre[:, 0] = timbre[:, 0].clip(0, 60)
+        found = timbre_dynamics(timbre)
+        memory = (memory + np.tanh(wanted_memory) - np.tanh(found[0])).clip(-0.9, 0.97)
+        steps = (steps + wanted_steps - found[1]).clip(-1.2, 0.3)
     return timbre.clip(-490, 490).round(3)
 
-# %% ../nbs/api/25_demo.ipynb #4655556b
+# %% ../nbs/api/25_demo.ipynb #2ee7c6e5
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
-ROUNDS = 8
+ROUNDS = 12
 
 
 def _roots(
@@ -584,13 +608,14 @@ def _chroma(
     logs += by_segment * rng.standard_normal(logs.shape)
     level = np.array([vector[f"chroma mean {i}"] for i in range(12)])
     deviation = np.exp([vector[f"chroma deviation {i}"] for i in range(12)])
-    gain, sharpness = np.zeros(12), np.ones(12)
+    gain, sharpness, floor = np.zeros(12), np.ones(12), 0.03
     for _ in range(ROUNDS):
         strengths = np.exp(gain + sharpness * logs)
-        strengths /= strengths.max(axis=1, keepdims=True)
-        gain += 0.8 * (level - special.logit(strengths.mean(0).clip(0.005, 0.995)))
-        gain -= gain.max()
-        sharpness = (sharpness * np.sqrt(deviation / (strengths.std(0) + 1e-3))).clip(0.2, 6)
+        strengths = (strengths / strengths.max(axis=1, keepdims=True) + floor) / (1 + floor)
+        short_of = level - special.logit(strengths.mean(0).clip(0.005, 0.995))
+        gain += 0.8 * short_of
+        floor = float(np.clip(floor + 0.06 * short_of.mean(), 0.0, 0.4))
+        sharpness = (sharpness * (deviation / (strengths.std(0) + 1e-3)) ** 0.8).clip(0.1, 12)
     return np.roll(strengths, key, axis=1).round(3)
 
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['N', 'LOWER', 'STATISTICS', 'PLACE', 'FLOOR', 'LEVELS', 'SCORES', 'FILE', 'NEAREST', 'N_DIRECTIONS', 'PRIOR_ARTISTS',
-           'BORROWED', 'SURE', 'MIN_SONGS', 'MIN_HOLDING', 'OWN_TERMS', 'symmetric', 'song_statistics', 'Fitted',
-           'fitted', 'RealSongs', 'read_songs', 'normal_scores', 'fit_sound', 'artist_share', 'vocabulary', 'fit_words',
-           'fit_demo', 'write_fit']
+           'BORROWED', 'SURE', 'MIN_SONGS', 'MIN_HOLDING', 'OWN_TERMS', 'symmetric', 'timbre_dynamics',
+           'song_statistics', 'Fitted', 'fitted', 'RealSongs', 'read_songs', 'normal_scores', 'fit_sound',
+           'artist_share', 'vocabulary', 'fit_words', 'fit_demo', 'write_fit']
 
 # %% ../nbs/api/24_fit.ipynb #c3933a83
 import json
@@ -25,7 +25,7 @@ from .lyrics import read_counts
 from .songs import Song, find_songs, read_song
 from .sources import find_layout
 
-# %% ../nbs/api/24_fit.ipynb #da11d42e
+# %% ../nbs/api/24_fit.ipynb #6d39a46d
 N = 12  # timbre coefficients, and pitches
 LOWER = np.tril_indices(N)
 STATISTICS = (
@@ -52,17 +52,28 @@ def symmetric(
     return (vectors * function(values)) @ vectors.T
 
 
-def _timbre_statistics(timbre: np.ndarray) -> list[np.ndarray]:
-    "Mean, log covariance, memory and steps of timbre."
+def timbre_dynamics(
+    timbre: np.ndarray,  # (n, 12)
+) -> tuple[np.ndarray, np.ndarray]:  # (12,) arctanh of memory, (12,) log of steps
+    """How timbre moves: the correlation of a segment with the next, and how small most steps are.
+
+    Steps are the mean |step| by $2 \\sqrt{v (1 - r) / \\pi}$, what a Gaussian series of variance $v$
+    and memory $r$ would have: the logarithm is below 0 where few large steps come among small ones.
+    """
     centred = timbre - timbre.mean(0)
-    covariance = centred.T @ centred / len(timbre)
-    logarithm = symmetric(covariance, lambda values: np.log(np.maximum(values, FLOOR)))
-    variance = np.maximum(np.diag(covariance), FLOOR)
+    variance = np.maximum((centred**2).mean(0), FLOOR)
     memory = (centred[1:] * centred[:-1]).mean(0) / variance
     memory = memory.clip(-0.95, 0.95)
     gaussian = 2 * np.sqrt(variance * (1 - memory) / np.pi)
     steps = np.abs(np.diff(timbre, axis=0)).mean(0) / gaussian
-    return [timbre.mean(0), logarithm[LOWER], np.arctanh(memory), np.log(steps.clip(0.05, 5))]
+    return np.arctanh(memory), np.log(steps.clip(0.05, 5))
+
+
+def _timbre_statistics(timbre: np.ndarray) -> list[np.ndarray]:
+    "Mean, log covariance, memory and steps of timbre."
+    covariance = np.cov(timbre.T, bias=True)
+    logarithm = symmetric(covariance, lambda values: np.log(np.maximum(values, FLOOR)))
+    return [timbre.mean(0), logarithm[LOWER], *timbre_dynamics(timbre)]
 
 
 def song_statistics(
@@ -276,8 +287,8 @@ def artist_share(
     total = pd.DataFrame(scores).var()
     return float((1 - noise / total).mean().clip(0, 1))
 
-# %% ../nbs/api/24_fit.ipynb #323a0b5d
-SURE = 3.3  # standard errors
+# %% ../nbs/api/24_fit.ipynb #b7520b3a
+SURE = 2.8  # standard errors
 MIN_SONGS = 20  # with a word, for its frequency to be kept
 MIN_HOLDING = 4  # songs of a genre with a word that is called likelier in it
 OWN_TERMS = ("Rock", "Pop", "Metal", "Punk")
