@@ -112,7 +112,7 @@ FOREIGN = (
     "solo sola triste feliz bailar cantar canción llorar adiós olvidar recuerdo dolor"
 )
 
-# %% ../nbs/api/25_demo.ipynb #38672ba4
+# %% ../nbs/api/25_demo.ipynb #dc196c3e
 @dataclass(frozen=True)
 class Showpiece:
     "A song whose sound is set by hand."
@@ -140,13 +140,13 @@ class DemoParameters:
     artist_songs: tuple[float, float] = (0.6, 0.8)  # log-normal mean and sd of songs by artist
     roster: tuple[tuple[str, int], ...] = ()  # genre ("": none) and songs of each artist; (): drawn
     imbalance: float = 1.0  # exponent on the genres' shares
-    stray: float = 0.12  # songs that sound like a genre drawn at random, not as their artist
-    muddle: float = 0.25  # artists who sound like a genre drawn from those near theirs
+    stray: float = 0.05  # songs that sound like a genre drawn at random, not as their artist
+    muddle: float = 0.12  # artists who sound like a genre drawn from those near theirs
     foreign_share: float = 1.0  # factor on the share of artists who sing in another language
 
     # Sound
     fit: Fitted = field(default_factory=fitted)
-    separation: float = 1.0  # of the genres' sounds, 0: all sound alike
+    separation: float = 1.5  # of the genres' sounds, 0: all sound alike
     artist_share: float = 0.14  # of the variance within a genre
 
     # What is missing or wrong, as shares of the tracks
@@ -164,13 +164,13 @@ class DemoParameters:
     no_beats: float = 0.01
 
     section_share: float = 0.15  # of a song's timbre variance, between its sections
-    loudness_share: float = 0.5  # the same of loudness, with fading in and out
+    loudness_share: float = 0.3  # the same of loudness, with fading in and out
     fades: float = 4.0  # how far songs fade at their ends, sd of loudness between sections
     unrest: float = 0.25  # sd of the logarithm of how far timbre moves, over a song
-    skew: float = 0.35  # how much further loudness falls than it rises
+    skew: float = 1.5  # how much further loudness falls than it rises, where few steps are large
     n_segments: tuple[int, int] = (4, 3300)
-    held: float = 0.55  # added to the logit of a root's being held, for what noise takes away
-    slips: float = 0.2  # share of changes of the root to a semitone beside it
+    held: float = 0.65  # added to the logit of a root's being held, for what noise takes away
+    slips: float = 0.35  # share of changes of the root to a semitone beside it
     strengths: tuple = (1.0, 0.5, 0.45, 0.22)  # of root, fifth, third, and any other pitch
     chroma_noise: tuple[float, float] = (0.45, 0.45)  # sd of log strength, by chord and by segment
 
@@ -178,10 +178,10 @@ class DemoParameters:
     n_stems: int = 5000
     foreign_stems: int = 290  # of them in the other language
     nonsense_stems: int = 110  # and sung syllables, which no vectors know
-    word_strength: float = 1.0  # of the genres' words, 0: all sing alike
+    word_strength: float = 1.3  # of the genres' words, 0: all sing alike
     theme_noise: float = 0.35  # sd of a song's own log-odds of a theme
     artist_words: float = 400.0  # Dirichlet concentration of an artist's words, infinite: all alike
-    song_words: float = 150.0  # the same of a song's: smaller repeats more
+    song_words: float = 230.0  # the same of a song's: smaller repeats more
     log_tokens: tuple[float, float] = (5.16, 0.71)  # log-normal mean and sd of words by song
     foreign_words: float = 0.85  # share of the other language in a song sung in it
 
@@ -499,7 +499,7 @@ def autoregressive(
         step *= 2
     return series
 
-# %% ../nbs/api/25_demo.ipynb #be56315e
+# %% ../nbs/api/25_demo.ipynb #d59e56f2
 def tail_exponent(
     log_steps: np.ndarray,  # log of mean |step| by that of a Gaussian with the same variance
 ) -> np.ndarray:  # exponents k such that sign(x) |x|^k has such steps, x being Gaussian
@@ -510,19 +510,19 @@ def tail_exponent(
     return np.interp(-log_steps, -ratio, k)
 
 
-TIMBRE_ROUNDS = 4
+TIMBRE_ROUNDS = 3
 
 
 def _coloured(
     series: np.ndarray,  # (n, 12)
-    root: np.ndarray,  # (12, 12) square root of the covariance to be had
-) -> np.ndarray:  # (n, 12) mean 0
+    factor: np.ndarray,  # (12, 12) lower Cholesky factor of the covariance to be had
+) -> np.ndarray:  # (n, 12) mean 0; the first column is the series' own, but for its size
     "A series mapped so that its covariance is what it should be."
     series = series - series.mean(0)
     if len(series) < 40:
-        return series @ root
-    covariance = series.T @ series / len(series)
-    return series @ symmetric(covariance, lambda values: values**-0.5) @ root
+        return series @ factor.T
+    found = np.linalg.cholesky(series.T @ series / len(series) + 1e-9 * np.eye(12))
+    return series @ np.linalg.inv(found).T @ factor.T
 
 
 def _series(
@@ -533,13 +533,14 @@ def _series(
     p: DemoParameters,
 ) -> np.ndarray:  # (n, 12)
     "Innovations with heavy tails, remembered, on top of what sections add."
-    noise = np.sign(noise) * np.abs(noise) ** tail_exponent(steps)
-    noise[:, 0] *= np.where(noise[:, 0] < 0, 1 + p.skew, 1 - p.skew)
+    noise = np.sign(noise) * np.abs(noise) ** tail_exponent(np.append(0.0, steps[1:]))
     noise = (noise - noise.mean(0)) / (noise.std(0) + 1e-9)
     between = np.full(12, p.section_share)
     between[0] = p.loudness_share
-    own = ((memory - between) / (1 - between)).clip(-0.8, 0.97)
-    return np.sqrt(1 - between) * autoregressive(noise, own) + np.sqrt(between) * sections
+    own = ((memory - between) / (1 - between)).clip(-0.8, 0.985)
+    series = np.sqrt(1 - between) * autoregressive(noise, own) + np.sqrt(between) * sections
+    series[:, 0] = -np.exp(p.skew * (0.2 - steps[0]).clip(0, 3) * series[:, 0].clip(-4, 4))
+    return series
 
 
 def _timbre(
@@ -552,26 +553,28 @@ def _timbre(
     mean, entries, wanted_memory, wanted_steps = np.split(list(vector.values())[:114], (12, 90, 102))
     logarithm = np.zeros((12, 12))
     logarithm[LOWER] = entries
-    root = symmetric(logarithm + np.tril(logarithm, -1).T, lambda v: np.exp(v / 2))
+    covariance = symmetric(logarithm + np.tril(logarithm, -1).T, np.exp)
+    factor = np.linalg.cholesky(covariance)
     noise, sections = (rng.standard_normal((n, 12)) for n in (len(kind), 4))
     noise *= np.exp(p.unrest * autoregressive(rng.standard_normal((len(kind), 1)), np.array([0.9])))
     sections = sections[kind]
     edge = np.minimum(np.arange(len(kind)), np.arange(len(kind))[::-1])
-    sections[:, 0] = 0.5 * sections[:, 0] - rng.gamma(1.0, p.fades) * np.exp(-edge / 12)
+    fade = rng.gamma(1.0, p.fades) * np.exp(-edge / np.exp(rng.uniform(1, 4.5)))
+    sections[:, 0] += fade
     sections -= sections.mean(0)
     sections /= sections.std(0) + 1e-3
     memory, steps = np.tanh(wanted_memory), wanted_steps
     for _ in range(TIMBRE_ROUNDS):
-        timbre = mean + _coloured(_series(noise, sections, memory, steps, p), root)
+        timbre = mean + _coloured(_series(noise, sections, memory, steps, p), factor)
         timbre[:, 0] = timbre[:, 0].clip(0, 60)
         found = timbre_dynamics(timbre)
-        memory = (memory + np.tanh(wanted_memory) - np.tanh(found[0])).clip(-0.9, 0.97)
-        steps = (steps + wanted_steps - found[1]).clip(-1.2, 0.3)
+        memory = (memory + np.tanh(wanted_memory) - np.tanh(found[0])).clip(-0.9, 0.99)
+        steps = (steps + wanted_steps - found[1]).clip(-3, 0.3)
     return timbre.clip(-490, 490).round(3)
 
-# %% ../nbs/api/25_demo.ipynb #2ee7c6e5
+# %% ../nbs/api/25_demo.ipynb #af16f74c
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
-ROUNDS = 12
+ROUNDS = 10
 
 
 def _roots(
@@ -608,14 +611,17 @@ def _chroma(
     logs += by_segment * rng.standard_normal(logs.shape)
     level = np.array([vector[f"chroma mean {i}"] for i in range(12)])
     deviation = np.exp([vector[f"chroma deviation {i}"] for i in range(12)])
-    gain, sharpness, floor = np.zeros(12), np.ones(12), 0.03
+    logs = logs.astype(np.float32)
+    gain, sharpness, fullness = np.zeros(12), np.ones(12), 1.1
     for _ in range(ROUNDS):
-        strengths = np.exp(gain + sharpness * logs)
-        strengths = (strengths / strengths.max(axis=1, keepdims=True) + floor) / (1 + floor)
+        strengths = gain.astype(np.float32) + sharpness.astype(np.float32) * logs
+        strengths = np.exp(strengths - strengths.max(axis=1, keepdims=True))
+        strengths = 1 - (1 - strengths) ** np.float32(fullness)
         short_of = level - special.logit(strengths.mean(0).clip(0.005, 0.995))
-        gain += 0.8 * short_of
-        floor = float(np.clip(floor + 0.06 * short_of.mean(), 0.0, 0.4))
-        sharpness = (sharpness * (deviation / (strengths.std(0) + 1e-3)) ** 0.8).clip(0.1, 12)
+        gain += 0.8 * (short_of - short_of.mean())
+        fullness = float((fullness * np.exp(0.5 * short_of.mean())).clip(0.3, 5))
+        sharpness = (sharpness * (deviation / (strengths.std(0) + 1e-3)) ** 0.6).clip(0.1, 8)
+    strengths = strengths.astype(float)
     return np.roll(strengths, key, axis=1).round(3)
 
 
