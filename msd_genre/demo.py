@@ -112,7 +112,7 @@ FOREIGN = (
     "solo sola triste feliz bailar cantar canción llorar adiós olvidar recuerdo dolor"
 )
 
-# %% ../nbs/api/25_demo.ipynb #dc196c3e
+# %% ../nbs/api/25_demo.ipynb #45230c94
 @dataclass(frozen=True)
 class Showpiece:
     "A song whose sound is set by hand."
@@ -141,12 +141,12 @@ class DemoParameters:
     roster: tuple[tuple[str, int], ...] = ()  # genre ("": none) and songs of each artist; (): drawn
     imbalance: float = 1.0  # exponent on the genres' shares
     stray: float = 0.05  # songs that sound like a genre drawn at random, not as their artist
-    muddle: float = 0.12  # artists who sound like a genre drawn from those near theirs
+    muddle: float = 0.2  # artists who sound like a genre drawn from those near theirs
     foreign_share: float = 1.0  # factor on the share of artists who sing in another language
 
     # Sound
     fit: Fitted = field(default_factory=fitted)
-    separation: float = 1.5  # of the genres' sounds, 0: all sound alike
+    separation: float = 2.0  # of the genres' sounds, 0: all sound alike
     artist_share: float = 0.14  # of the variance within a genre
 
     # What is missing or wrong, as shares of the tracks
@@ -167,7 +167,7 @@ class DemoParameters:
     loudness_share: float = 0.3  # the same of loudness, with fading in and out
     fades: float = 4.0  # how far songs fade at their ends, sd of loudness between sections
     unrest: float = 0.25  # sd of the logarithm of how far timbre moves, over a song
-    skew: float = 1.5  # how much further loudness falls than it rises, where few steps are large
+    skew: float = 1.3  # how much further loudness falls than it rises, where few steps are large
     n_segments: tuple[int, int] = (4, 3300)
     held: float = 0.65  # added to the logit of a root's being held, for what noise takes away
     slips: float = 0.35  # share of changes of the root to a semitone beside it
@@ -499,7 +499,7 @@ def autoregressive(
         step *= 2
     return series
 
-# %% ../nbs/api/25_demo.ipynb #d59e56f2
+# %% ../nbs/api/25_demo.ipynb #0573f11a
 def tail_exponent(
     log_steps: np.ndarray,  # log of mean |step| by that of a Gaussian with the same variance
 ) -> np.ndarray:  # exponents k such that sign(x) |x|^k has such steps, x being Gaussian
@@ -568,8 +568,8 @@ def _timbre(
         timbre = mean + _coloured(_series(noise, sections, memory, steps, p), factor)
         timbre[:, 0] = timbre[:, 0].clip(0, 60)
         found = timbre_dynamics(timbre)
-        memory = (memory + np.tanh(wanted_memory) - np.tanh(found[0])).clip(-0.9, 0.99)
-        steps = (steps + wanted_steps - found[1]).clip(-3, 0.3)
+        memory = (memory + 0.7 * (np.tanh(wanted_memory) - np.tanh(found[0]))).clip(-0.9, 0.99)
+        steps = (steps + 0.7 * (wanted_steps - found[1])).clip(-3, 0.3)
     return timbre.clip(-490, 490).round(3)
 
 # %% ../nbs/api/25_demo.ipynb #af16f74c
