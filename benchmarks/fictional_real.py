@@ -1,4 +1,4 @@
-"""Fictional songs held against real ones: can they be told apart, and do models score alike on them?
+"""Fictional songs against real ones: can they be told apart, do models score alike on both?
 
 The parameters are estimated for each of five folds from the other folds' artists. Boosted trees
 learn to tell a fold's fictional songs from the real songs of the other folds, and are judged on the
@@ -20,7 +20,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from msd_genre.demo import GENRES, PARAMETERS, like_songs, replace, write_demo
+from msd_genre.demo import PARAMETERS, like_songs, replace, write_demo
 from msd_genre.fit import Fitted, fit_demo, read_songs
 from msd_genre.lyrics import read_counts
 from msd_genre.runs import write_json
@@ -142,12 +142,13 @@ def main(data: Path, seeds: int, folds: int) -> dict:
         split = GroupKFold(5).split(table, groups=table["artist_id"])
         for fold, (_, judged) in list(enumerate(split))[:folds]:
             artists.append(table["artist_id"].to_numpy()[judged])
-            fit = Fitted(fit_demo(data, list(GENRES), list(set(artists[-1]))))
+            fit = Fitted(fit_demo(data, list(set(artists[-1]))))
             made.append(read_corpus(write_demo(
                 Path(folder) / f"fold {fold}", size, 100 + fold, parameters=replace(p, fit=fit))))
         if folds:
             auc = tell_apart(real, made, artists)
-            found["auc"] = {"mean": round(float(np.mean(auc)), 3), "folds": np.round(auc, 3).tolist()}
+            found["auc"] = {"mean": round(float(np.mean(auc)), 3),
+                            "folds": np.round(auc, 3).tolist()}
     found["parameters"] = {name: getattr(PARAMETERS, name) for name in (
         "separation", "artist_share", "muddle", "stray", "word_strength", "artist_words",
         "song_words", "theme_noise")}

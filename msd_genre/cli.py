@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DATA_SOURCES', 'PlainErrors', 'DataError', 'main', 'resolve_data', 'write_demo_songs', 'preparation', 'song_options',
-           'open_for_work', 'report', 'build', 'site', 'record', 'sources', 'fetch', 'demo', 'write']
+           'open_for_work', 'report', 'build', 'site', 'record', 'sources', 'fetch', 'demo', 'write', 'fit']
 
 # %% ../nbs/api/81_cli.ipynb #e829ada0
 from collections.abc import Callable, Iterator
@@ -305,7 +305,7 @@ def fetch(
     except KeyboardInterrupt as stop:
         raise click.ClickException(str(stop)) from stop
 
-# %% ../nbs/api/81_cli.ipynb #28997d93
+# %% ../nbs/api/81_cli.ipynb #123a385c
 @main.group()
 def demo() -> None:
     "Fictional songs in the formats of the real files."
@@ -315,13 +315,34 @@ def demo() -> None:
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.option("--songs", default=2000, show_default=True, help="How many songs.")
 @click.option("--seed", default=1, show_default=True, help="The same seed writes the same bytes.")
-def write(folder: str, songs: int, seed: int) -> None:
+@click.option("--like", type=click.Path(exists=True, file_okay=False),
+              help="A folder of real songs: as many, of as many artists and the same genres.")
+def write(folder: str, songs: int, seed: int, like: str | None) -> None:
     """Write a fictional Million Song Dataset into FOLDER.
 
     \b
     Example:
         msd-genre demo write data/mine --songs 500 --seed 2
     """
-    from msd_genre.demo import write_demo
+    from msd_genre.demo import PARAMETERS, like_songs, write_demo
 
-    click.echo(f"{songs:,} fictional songs in {write_demo(Path(folder), n_songs=songs, seed=seed)}")
+    songs, parameters = like_songs(like) if like else (songs, PARAMETERS)
+    written = write_demo(Path(folder), n_songs=songs, seed=seed, parameters=parameters)
+    click.echo(f"{songs:,} fictional songs in {written}")
+
+
+@demo.command()
+@click.argument("data", type=click.Path(exists=True, file_okay=False))
+@click.option("--into", type=click.Path(dir_okay=False),
+              help="The file to write; without it, the package's own.")
+def fit(data: str, into: str | None) -> None:
+    """Estimate from the real songs in DATA what fictional ones are drawn from.
+
+    \b
+    Example:
+        msd-genre demo fit data/subset --into parameters.json
+    """
+    from msd_genre.fit import fit_demo, write_fit
+
+    parameters = fit_demo(data)
+    click.echo(f"{parameters['songs']:,} songs read, aggregates in {write_fit(parameters, into)}")

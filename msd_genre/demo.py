@@ -239,9 +239,10 @@ class DemoParameters:
 PARAMETERS = DemoParameters()
 SHOWPIECES = tuple(f"{PARAMETERS.showpiece_artist} - {s.title}" for s in PARAMETERS.showpieces)
 
-# %% ../nbs/api/25_demo.ipynb #d4857bc1
+# %% ../nbs/api/25_demo.ipynb #446ac5e3
 STREAMS = (
-    "plan", "artist", "song", "sound", "person", "facts", "artist words", "words", "listener", "artist vocabulary",
+    "plan", "artist", "song", "sound", "person", "facts", "artist words", "words", "listener",
+    "artist vocabulary",
 )
 
 
@@ -293,7 +294,7 @@ def _styles(
     other = np.where(rng.random(len(genres)) < p.muddle, other, genres)
     return np.where(genres < 0, rng.choice(len(near), len(genres), p=p.shares), other)
 
-# %% ../nbs/api/25_demo.ipynb #1915d5cd
+# %% ../nbs/api/25_demo.ipynb #2e2f8621
 def make_plan(
     n_songs: int,  # song files
     seed: int,
@@ -302,8 +303,9 @@ def make_plan(
     """What is decided before the songs are made.
 
     Genres are numbers in the order of the parameters, -1 for none. `style` is what a track
-    sounds like, `home` what its artist does, `label` what it is filed under; `song` is the first track of the same song id;
-    `lyrics` is "", "train" or "test"; `fame` is 0 where nobody plays a song.
+    sounds like, `home` what its artist does, `label` what it is filed under; `song` is the
+    first track of the same song id; `lyrics` is "", "train" or "test"; `fame` is 0 where nobody
+    plays a song.
     """
     rng, n_genres = stream(seed, "plan"), len(p.shares)
     n = n_songs + max(n_genres, round(n_songs * p.elsewhere))
@@ -433,7 +435,7 @@ def invented_title(rng: np.random.Generator) -> str:
         return f"{_pick(rng, ADJECTIVES)} {thing}"
     return f"{thing} in {_proper_name(rng, int(rng.integers(2, 4)))}"
 
-# %% ../nbs/api/25_demo.ipynb #b4ffa7b9
+# %% ../nbs/api/25_demo.ipynb #741cc65a
 def song_vector(
     track: NamedTuple,  # a row of the plan
     seed: int,
@@ -444,7 +446,8 @@ def song_vector(
     artist = stream(seed, "artist", track.artist).standard_normal(len(STATISTICS))
     noise = np.sqrt(p.artist_share) * artist + np.sqrt(1 - p.artist_share) * own
     middle = p.shares @ p.offsets
-    scores = middle + (p.offsets[track.style] - middle + p.fit.factor @ noise) / p.overall
+    within = np.einsum("ij,j->i", p.fit.factor, noise)  # not by BLAS: the same bits everywhere
+    scores = middle + (p.offsets[track.style] - middle + within) / p.overall
     vector = dict(zip(STATISTICS, p.fit.values(scores).tolist(), strict=True))
     if track.Index < len(p.showpieces):
         show = p.showpieces[track.Index]
@@ -499,7 +502,7 @@ def autoregressive(
         step *= 2
     return series
 
-# %% ../nbs/api/25_demo.ipynb #0573f11a
+# %% ../nbs/api/25_demo.ipynb #ef339034
 def tail_exponent(
     log_steps: np.ndarray,  # log of mean |step| by that of a Gaussian with the same variance
 ) -> np.ndarray:  # exponents k such that sign(x) |x|^k has such steps, x being Gaussian
@@ -521,7 +524,9 @@ def _coloured(
     series = series - series.mean(0)
     if len(series) < 40:
         return series @ factor.T
-    found = np.linalg.cholesky(series.T @ series / len(series) + 1e-9 * np.eye(12))
+    found = np.linalg.cholesky(
+        np.einsum("ni,nj->ij", series, series) / len(series) + 1e-9 * np.eye(12)
+    )
     return series @ np.linalg.inv(found).T @ factor.T
 
 
@@ -550,7 +555,8 @@ def _timbre(
     p: DemoParameters,
 ) -> np.ndarray:  # (n_segments, 12)
     "Timbre coefficients with a song's mean, covariance, memory and steps."
-    mean, entries, wanted_memory, wanted_steps = np.split(list(vector.values())[:114], (12, 90, 102))
+    parts = np.split(list(vector.values())[:114], (12, 90, 102))
+    mean, entries, wanted_memory, wanted_steps = parts
     logarithm = np.zeros((12, 12))
     logarithm[LOWER] = entries
     covariance = symmetric(logarithm + np.tril(logarithm, -1).T, np.exp)
@@ -572,7 +578,7 @@ def _timbre(
         steps = (steps + 0.7 * (wanted_steps - found[1])).clip(-3, 0.3)
     return timbre.clip(-490, 490).round(3)
 
-# %% ../nbs/api/25_demo.ipynb #af16f74c
+# %% ../nbs/api/25_demo.ipynb #d71fd334
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 ROUNDS = 10
 
@@ -609,8 +615,9 @@ def _chroma(
     logs = chord[(np.arange(12) - roots[:, None]) % 12]
     logs = logs + by_chord * rng.standard_normal((number[-1] + 1, 12))[number]
     logs += by_segment * rng.standard_normal(logs.shape)
-    level = np.array([vector[f"chroma mean {i}"] for i in range(12)])
-    deviation = np.exp([vector[f"chroma deviation {i}"] for i in range(12)])
+    bias = np.roll(np.reshape(p.fit.content["pitch_bias"], (2, 12)), -key, axis=1)
+    level = np.array([vector[f"chroma mean {i}"] for i in range(12)]) + bias[0]
+    deviation = np.exp([vector[f"chroma deviation {i}"] + bias[1][i] for i in range(12)])
     logs = logs.astype(np.float32)
     gain, sharpness, fullness = np.zeros(12), np.ones(12), 1.1
     for _ in range(ROUNDS):
@@ -1063,7 +1070,7 @@ def _write_plays(path: Path, plan: pd.DataFrame, n_listeners: int, seed: int,
             for song, count in zip(*plays_of(listener, fame, seed, p), strict=True):
                 file.write(f"{user}\t{identifier('SO', int(song), seed)}\t{count}\n")
 
-# %% ../nbs/api/25_demo.ipynb #3465b07a
+# %% ../nbs/api/25_demo.ipynb #f56720d2
 class DemoError(ValueError):
     "A demo corpus that cannot be written as asked; the message says what to do."
 
@@ -1103,6 +1110,7 @@ def _headers(words: Words) -> dict[str, str]:  # key of `TEXT_FILES` -> first li
 def _write_tracks(folder: Path, plan: pd.DataFrame, n_songs: int, seed: int, n_jobs: int,
                   p: DemoParameters) -> None:
     "All song files, and the text files with one line a track."
+    assert len(p.fit.factor) == len(STATISTICS)  # made once, not by each process
     words, sizes, step = word_frequencies(p), (n_songs, int(plan.artist.max()) + 1), 50
     batches = (plan[start : start + step] for start in range(0, len(plan), step))
     work = Parallel(n_jobs if n_songs > 200 else 1, return_as="generator")(

@@ -24,6 +24,7 @@ from msd_genre.demo import (
     word_frequencies,
     write_demo,
 )
+from msd_genre.fit import vocabulary
 from msd_genre.genres import read_labels, weak_labels
 from msd_genre.lyrics import read_counts, read_reverse_mapping
 from msd_genre.plays import read_mismatches, read_triplets, read_unique_tracks
@@ -338,7 +339,7 @@ def test_plays_have_long_tails(demo_corpus):
 
 def test_the_committed_vocabulary_is_what_the_packaged_vectors_give():
     pytest.importorskip("nltk")
-    committed = demo._vocabulary()
+    committed = vocabulary()
     pd.testing.assert_frame_equal(committed, build_vocabulary(), check_dtype=False)
     assert committed.stem.is_unique
     assert Counter(committed.kind) == {"english": 4600, "foreign": 290, "nonsense": 110}
