@@ -10,7 +10,7 @@ __all__ = ['GENRES', 'THEMES', 'SUNG', 'FOREIGN', 'TIMBRE', 'PARAMETERS', 'SHOWP
            'make_facts', 'song_bytes', 'make_song', 'build_vocabulary', 'Words', 'word_frequencies', 'make_lyrics',
            'track_lines', 'plays_of', 'DemoError', 'write_demo', 'like_songs']
 
-# %% ../nbs/api/25_demo.ipynb #85e66daf
+# %% ../nbs/api/25_demo.ipynb #b4435a03
 import hashlib
 import json
 import tempfile
@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +28,9 @@ from joblib import Parallel, delayed
 from scipy import special
 from tqdm import tqdm
 
-from .fit import LEVELS, LOWER, STATISTICS, Fitted, fitted, read_songs, symmetric, timbre_dynamics, vocabulary
+from msd_genre.fit import (
+    LEVELS, LOWER, STATISTICS, Fitted, fitted, read_songs, symmetric, timbre_dynamics, vocabulary,
+)
 from .lyrics import read_counts
 from .runs import remove, source_digest, value_digest, write_json
 from .songs import create_song_file, song_layout
@@ -112,7 +113,7 @@ FOREIGN = (
     "solo sola triste feliz bailar cantar canción llorar adiós olvidar recuerdo dolor"
 )
 
-# %% ../nbs/api/25_demo.ipynb #45230c94
+# %% ../nbs/api/25_demo.ipynb #9654728c
 @dataclass(frozen=True)
 class Showpiece:
     "A song whose sound is set by hand."
@@ -147,7 +148,7 @@ class DemoParameters:
     # Sound
     fit: Fitted = field(default_factory=fitted)
     separation: float = 2.0  # of the genres' sounds, 0: all sound alike
-    artist_share: float = 0.14  # of the variance within a genre
+    artist_share: float = 0.22  # of the variance within a genre
 
     # What is missing or wrong, as shares of the tracks
     broken: int = 2  # song files that are cut short, a number
@@ -178,9 +179,9 @@ class DemoParameters:
     n_stems: int = 5000
     foreign_stems: int = 290  # of them in the other language
     nonsense_stems: int = 110  # and sung syllables, which no vectors know
-    word_strength: float = 1.3  # of the genres' words, 0: all sing alike
+    word_strength: float = 1.0  # of the genres' words, 0: all sing alike
     theme_noise: float = 0.35  # sd of a song's own log-odds of a theme
-    artist_words: float = 400.0  # Dirichlet concentration of an artist's words, infinite: all alike
+    artist_words: float = 2500.0  # Dirichlet concentration of an artist's words, infinite: all alike
     song_words: float = 230.0  # the same of a song's: smaller repeats more
     log_tokens: tuple[float, float] = (5.16, 0.71)  # log-normal mean and sd of words by song
     foreign_words: float = 0.85  # share of the other language in a song sung in it

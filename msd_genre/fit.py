@@ -25,7 +25,7 @@ from .lyrics import read_counts
 from .songs import Song, find_songs, read_song
 from .sources import find_layout
 
-# %% ../nbs/api/24_fit.ipynb #6d39a46d
+# %% ../nbs/api/24_fit.ipynb #ecb92ba5
 N = 12  # timbre coefficients, and pitches
 LOWER = np.tril_indices(N)
 STATISTICS = (
@@ -57,8 +57,8 @@ def timbre_dynamics(
 ) -> tuple[np.ndarray, np.ndarray]:  # (12,) arctanh of memory, (12,) log of steps
     """How timbre moves: the correlation of a segment with the next, and how small most steps are.
 
-    Steps are the mean |step| by $2 \\sqrt{v (1 - r) / \\pi}$, what a Gaussian series of variance $v$
-    and memory $r$ would have: the logarithm is below 0 where few large steps come among small ones.
+    Steps are the mean |step| by 2 sqrt(v (1 - r) / pi), what a Gaussian series of variance v
+    and memory r would have: the logarithm is below 0 where few large steps come among small ones.
     """
     centred = timbre - timbre.mean(0)
     variance = np.maximum((centred**2).mean(0), FLOOR)
