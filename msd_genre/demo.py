@@ -113,7 +113,7 @@ FOREIGN = (
     "solo sola triste feliz bailar cantar canción llorar adiós olvidar recuerdo dolor"
 )
 
-# %% ../nbs/api/25_demo.ipynb #9654728c
+# %% ../nbs/api/25_demo.ipynb #814bb0f3
 @dataclass(frozen=True)
 class Showpiece:
     "A song whose sound is set by hand."
@@ -171,7 +171,7 @@ class DemoParameters:
     skew: float = 1.3  # how much further loudness falls than it rises, where few steps are large
     n_segments: tuple[int, int] = (4, 3300)
     held: float = 0.65  # added to the logit of a root's being held, for what noise takes away
-    slips: float = 0.35  # share of changes of the root to a semitone beside it
+    slips: float = 0.4  # share of changes of the root to a semitone beside it
     strengths: tuple = (1.0, 0.5, 0.45, 0.22)  # of root, fifth, third, and any other pitch
     chroma_noise: tuple[float, float] = (0.45, 0.45)  # sd of log strength, by chord and by segment
 
@@ -182,7 +182,7 @@ class DemoParameters:
     word_strength: float = 1.0  # of the genres' words, 0: all sing alike
     theme_noise: float = 0.35  # sd of a song's own log-odds of a theme
     artist_words: float = 2500.0  # Dirichlet concentration of an artist's words, infinite: all alike
-    song_words: float = 230.0  # the same of a song's: smaller repeats more
+    song_words: float = 190.0  # the same of a song's: smaller repeats more
     log_tokens: tuple[float, float] = (5.16, 0.71)  # log-normal mean and sd of words by song
     foreign_words: float = 0.85  # share of the other language in a song sung in it
 
@@ -579,7 +579,7 @@ def _timbre(
         steps = (steps + 0.7 * (wanted_steps - found[1])).clip(-3, 0.3)
     return timbre.clip(-490, 490).round(3)
 
-# %% ../nbs/api/25_demo.ipynb #d71fd334
+# %% ../nbs/api/25_demo.ipynb #32919419
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 ROUNDS = 10
 
@@ -596,8 +596,10 @@ def _roots(
     held = special.expit(vector["root held"] + p.held)
     number = (rng.random(len(kind)) >= held).cumsum()
     progressions = rng.choice(12, (4, 8), p=profile)
-    slip = np.where(rng.random(number[-1] + 1) < p.slips, rng.choice([-1, 1], number[-1] + 1), 0)
-    return (progressions[kind, number % 8] + slip[number]) % 12, number
+    n_chords = number[-1] + 1
+    slip = np.where(rng.random(n_chords) < p.slips, rng.choice([-1, 1], n_chords), 0)[number]
+    before = np.where(slip == 0, number, number - 1)  # a slip is from the root before
+    return (progressions[kind, before % 8] + slip) % 12, number
 
 
 def _chroma(
