@@ -17,6 +17,7 @@ from msd_genre.demo import (
     TEXT_FILES,
     DemoError,
     build_vocabulary,
+    like_songs,
     make_lyrics,
     make_plan,
     make_sound,
@@ -24,13 +25,15 @@ from msd_genre.demo import (
     word_frequencies,
     write_demo,
 )
-from msd_genre.fit import vocabulary
+from msd_genre.fit import artist_share, fitted, read_songs, song_statistics, vocabulary
 from msd_genre.genres import read_labels, weak_labels
 from msd_genre.lyrics import read_counts, read_reverse_mapping
 from msd_genre.plays import read_mismatches, read_triplets, read_unique_tracks
 from msd_genre.published import genre_counts
 from msd_genre.runs import file_digest
 from msd_genre.songs import (
+    Segments,
+    Song,
     SongError,
     describe_layout,
     find_songs,
@@ -343,3 +346,117 @@ def test_the_committed_vocabulary_is_what_the_packaged_vectors_give():
     pd.testing.assert_frame_equal(committed, build_vocabulary(), check_dtype=False)
     assert committed.stem.is_unique
     assert Counter(committed.kind) == {"english": 4600, "foreign": 290, "nonsense": 110}
+
+
+# ---- the effects that the report is about, each of which can be turned off
+
+
+def word_vectors(plan, p):
+    words = word_frequencies(p)
+    rows = np.array([np.sqrt(make_lyrics(track, words, 3, p)) for track in plan.itertuples()])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def nearest_by_the_same_artist(p):
+    """Share of songs whose most similar words are another song's of their artist."""
+    plan = make_plan(500, 3, p)[:500]
+    vectors = word_vectors(plan, p)
+    likeness = vectors @ vectors.T
+    np.fill_diagonal(likeness, -1)
+    artist = plan["artist"].to_numpy()
+    return (artist[likeness.argmax(1)] == artist).mean()
+
+
+def test_an_artists_songs_resemble_each_other_and_need_not():
+    close = nearest_by_the_same_artist(replace(PARAMETERS, artist_words=500.0))
+    alike = nearest_by_the_same_artist(PARAMETERS)
+    none = nearest_by_the_same_artist(replace(PARAMETERS, artist_words=np.inf, artist_share=0.0))
+    assert close > 2 * alike and alike > none
+
+
+def sound_of_artists(p):
+    plan = make_plan(800, 3, p)[:800]
+    vectors = pd.DataFrame(song_vector(track, 3, p) for track in plan.itertuples())
+    scores = (vectors - vectors.mean()) / vectors.std()
+    scores -= scores.groupby(plan["style"]).transform("mean")
+    return artist_share(scores.to_numpy(), plan["artist"].to_numpy())
+
+
+def test_the_share_of_artists_in_sound_is_the_parameter():
+    assert abs(sound_of_artists(PARAMETERS) - PARAMETERS.artist_share) < 0.08
+    assert sound_of_artists(replace(PARAMETERS, artist_share=0.0)) < 0.05
+
+
+def test_confusion_is_shared_by_sound_and_words_and_need_not_be():
+    plan = make_plan(2000, seed=1)
+    labelled = plan[plan.label >= 0]
+    assert 0.1 < (labelled["style"] != labelled.label).mean() < 0.3
+    clear = make_plan(2000, seed=1, p=replace(PARAMETERS, muddle=0.0, stray=0.0))[:2000]
+    agree = (clear["style"] == clear.label)[clear.label >= 0]
+    assert agree[len(SHOWPIECES):].all()
+
+
+def test_the_other_language_can_be_left_out():
+    assert not make_plan(2000, seed=1, p=replace(PARAMETERS, foreign_share=0.0)).foreign.any()
+
+
+def test_classes_can_be_equal():
+    plan = make_plan(3000, seed=1, p=replace(PARAMETERS, imbalance=0.0))[:3000]
+    counts = plan.label[plan.label >= 0].value_counts()
+    assert len(counts) == len(GENRES) and counts.max() < 1.5 * counts.min()
+
+
+def plays_by_style(p):
+    """How unequal the plays of genres are for single listeners, and of songs for all of them."""
+    plan = make_plan(600, seed=1, p=p)
+    known = plan[(plan.song == plan.index) & (plan.fame > 0)]
+    groups = {-1: known} | dict(list(known.groupby("style")))
+    fame = {style: (rows.index.to_numpy(), rows.fame.to_numpy().cumsum())
+            for style, rows in groups.items()}
+    heard = [demo.plays_of(listener, fame, 1, p)[0] for listener in range(400)]
+    rock = PARAMETERS.names.index("Rock")
+    shares = [(plan["style"][songs] == rock).mean() for songs in heard if len(songs) > 10]
+    listeners = pd.Series(np.concatenate(heard)).value_counts().reindex(known.index, fill_value=0)
+    return np.std(shares), listeners.std() / listeners.mean()
+
+
+def test_plays_follow_taste_and_fame_and_need_not():
+    taste, fame = plays_by_style(PARAMETERS)
+    no_taste, _ = plays_by_style(replace(PARAMETERS, taste=0.0))
+    _, no_fame = plays_by_style(replace(PARAMETERS, fame_artist=0.0, fame_song=0.0))
+    assert taste > 1.5 * no_taste and fame > 2 * no_fame
+
+
+# ---- against real songs
+
+
+def test_a_corpus_like_real_songs_has_their_classes_and_counts(real_msd, tmp_path):
+    n, p = like_songs(real_msd)
+    plan = make_plan(n, 1, p)
+    real = read_songs(real_msd).table
+    assert n == len(real) and plan[:n].artist.nunique() == real.artist_id.nunique()
+    found = plan[:n].query("label >= 0").label.map(lambda label: p.names[label]).value_counts()
+    assert found.to_dict() == real.genre.value_counts().to_dict()
+
+
+def test_fictional_songs_have_the_statistics_of_real_ones(real_msd):
+    n, p = like_songs(real_msd)
+    real = read_songs(real_msd).statistics
+    low, high = np.nanquantile(real, [0.25, 0.75], axis=0)
+    rows = []
+    for track in list(make_plan(n, 1, p).itertuples())[:250]:
+        arrays, said = make_sound(track, 1, p)
+        names = ("segments_start", "segments_pitches", "segments_timbre")
+        facts = {"key": said["key"], "mode": said["mode"], "duration_s": said["duration"],
+                 "tempo_bpm": said["tempo"], "loudness_db": said["loudness"], "year": 0}
+        rows.append(song_statistics(Song(facts, Segments(*(arrays[name] for name in names)))))
+    middle = np.nanmedian(np.array(rows)[:, :-1], axis=0)
+    assert ((low[:-1] < middle) & (middle < high[:-1])).mean() > 0.98
+
+
+def test_the_parameters_hold_no_value_of_a_song(real_msd):
+    content = fitted().content
+    real = read_songs(real_msd).statistics
+    exact = [np.isin(np.round(column[np.isfinite(column)], 4), row).mean()
+             for column, row in zip(real.T, content["quantiles"], strict=True)]
+    assert np.mean(exact) < 0.02
