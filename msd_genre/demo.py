@@ -113,7 +113,7 @@ FOREIGN = (
     "solo sola triste feliz bailar cantar canción llorar adiós olvidar recuerdo dolor"
 )
 
-# %% ../nbs/api/25_demo.ipynb #814bb0f3
+# %% ../nbs/api/25_demo.ipynb #722a7975
 @dataclass(frozen=True)
 class Showpiece:
     "A song whose sound is set by hand."
@@ -181,7 +181,7 @@ class DemoParameters:
     nonsense_stems: int = 110  # and sung syllables, which no vectors know
     word_strength: float = 1.0  # of the genres' words, 0: all sing alike
     theme_noise: float = 0.35  # sd of a song's own log-odds of a theme
-    artist_words: float = 2500.0  # Dirichlet concentration of an artist's words, infinite: all alike
+    artist_words: float = 2500.0  # Dirichlet concentration of an artist, infinite: all alike
     song_words: float = 190.0  # the same of a song's: smaller repeats more
     log_tokens: tuple[float, float] = (5.16, 0.71)  # log-normal mean and sd of words by song
     foreign_words: float = 0.85  # share of the other language in a song sung in it
