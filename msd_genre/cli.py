@@ -305,7 +305,7 @@ def fetch(
     except KeyboardInterrupt as stop:
         raise click.ClickException(str(stop)) from stop
 
-# %% ../nbs/api/81_cli.ipynb #123a385c
+# %% ../nbs/api/81_cli.ipynb #4218fb84
 @main.group()
 def demo() -> None:
     "Fictional songs in the formats of the real files."
@@ -324,11 +324,13 @@ def write(folder: str, songs: int, seed: int, like: str | None) -> None:
     Example:
         msd-genre demo write data/mine --songs 500 --seed 2
     """
-    from msd_genre.demo import PARAMETERS, like_songs, write_demo
+    from msd_genre.demo import like_songs, write_demo
 
-    songs, parameters = like_songs(like) if like else (songs, PARAMETERS)
-    written = write_demo(Path(folder), n_songs=songs, seed=seed, parameters=parameters)
-    click.echo(f"{songs:,} fictional songs in {written}")
+    options = {"n_songs": songs, "seed": seed}
+    if like:
+        options["n_songs"], options["parameters"] = like_songs(like)
+    written = write_demo(Path(folder), **options)
+    click.echo(f"{options['n_songs']:,} fictional songs in {written}")
 
 
 @demo.command()
