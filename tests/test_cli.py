@@ -168,9 +168,9 @@ def test_build_writes_the_demo_songs_that_it_reads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "settings.ini").touch()
     (tmp_path / "demo.yaml").write_text(
-        "{run: d, seed: 1, data: {source: demo, songs: 20, seed: 4}, catalog: {}, chapters: {}}"
+        "{run: d, seed: 1, data: {source: demo, songs: 60, seed: 4}, catalog: {}, chapters: {}}"
     )
     seen = ask("build", "demo.yaml")
     assert seen.exit_code == 0, seen.output
-    assert (tmp_path / "data" / "demo-20-4" / "demo.json").is_file()
+    assert (tmp_path / "data" / "demo-60-4" / "demo.json").is_file()
     assert f"songs in {tmp_path / 'runs' / 'd' / 'features'}" in seen.output
