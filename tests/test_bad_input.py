@@ -140,6 +140,15 @@ def put(array, place, value):
     return edit
 
 
+def in_row(table, field, value):
+    def edit(file):
+        row = file[table][...]
+        row[field] = value
+        file[table][...] = row
+
+    return edit
+
+
 def resize(*names, n):
     def edit(file):
         for name in names:
@@ -192,6 +201,29 @@ hdf5_case("song_infinite", put("segments_pitches", (7, 3), np.inf))
 hdf5_case("song_chroma_above_one", put("segments_pitches", (7, 3), 1.5))
 hdf5_case("song_chroma_negative", put("segments_pitches", (7, 3), -0.5))
 hdf5_case("song_starts_fall", put("segments_start", 7, 0.0))
+hdf5_case("song_key_of_none", in_row("analysis/songs", "key", 99))
+hdf5_case("song_mode_of_none", in_row("analysis/songs", "mode", 7))
+hdf5_case("song_tempo_infinite", in_row("analysis/songs", "tempo", np.inf))
+hdf5_case("song_duration_nan", in_row("analysis/songs", "duration", np.nan))
+hdf5_case("song_of_the_future", in_row("musicbrainz/songs", "year", 30_000))
+hdf5_case("song_without_song_id", in_row("metadata/songs", "song_id", b""))
+
+
+@spoils
+def song_of_another_file(corpus):
+    other = corpus.song.with_name("other.h5")
+    shutil.copy(next(path for path in corpus.songs if path != corpus.song), other)
+    with h5py.File(corpus.song, "a", libver="latest") as file:
+        del file["analysis/segments_timbre"]
+        file["analysis/segments_timbre"] = h5py.ExternalLink(str(other), "analysis/segments_timbre")
+    return Outcome([(corpus.name(corpus.song), None)], lost=[corpus.track])
+
+
+@spoils
+def song_is_pipe(corpus):
+    corpus.song.unlink()
+    os.mkfifo(corpus.song)
+    return Outcome([(corpus.name(corpus.song), None)], lost=[corpus.track])
 
 
 @spoils
@@ -303,7 +335,7 @@ def song_archive_cut(corpus):
     archive.write_bytes(archive.read_bytes()[: whole + 5_000])
     shutil.rmtree(corpus.folder / "data")
     read = {path.stem: {"path": f"songs.tar.gz/{corpus.name(path)}"} for path in corpus.songs[:4]}
-    return Outcome([("songs.tar.gz/songs.tar.gz", None)], changed=read, songs=str(archive),
+    return Outcome([("songs.tar.gz", None)], changed=read, songs=str(archive),
                    lost=[path.stem for path in corpus.songs[4:]])
 
 
@@ -608,6 +640,20 @@ def labels_gzipped(corpus):
     path = corpus.text("labels")
     path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
+    return Outcome()
+
+
+@spoils
+def labels_not_permitted(corpus):
+    corpus.text("labels").chmod(0)
+    return Outcome(as_nobody=True)
+
+
+@spoils
+def labels_name_not_utf8(corpus):
+    path = corpus.text("labels")
+    with names_of_bytes():
+        path.rename(path.with_name(os.fsdecode(b"m\xe9.cls")))
     return Outcome()
 
 

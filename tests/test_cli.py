@@ -159,7 +159,7 @@ def test_a_second_command_in_a_run_is_refused_and_changes_nothing(word, demo_cor
     params = tmp_path / "mine.yaml"
     params.write_text("{run: mine, seed: 1, data: {source: folder}, catalog: {}, chapters: {}}")
     with locked(tmp_path / "run"):
-        seen = ask(word, str(params), "--data", str(demo_corpus), "--run-dir", str(tmp_path / "run"))
+        seen = ask(word, str(params), "--data", str(demo_corpus), "--run-dir", f"{tmp_path}/run")
     assert seen.exit_code == 1 and "another msd-genre command is at work in" in seen.output
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
 
