@@ -209,7 +209,7 @@ def join(
     catalog["plays"] = catalog["plays"].astype("Int64")
     return catalog[COLUMNS]
 
-# %% ../nbs/api/20_catalog.ipynb #62a94251
+# %% ../nbs/api/20_catalog.ipynb #f7c53b2b
 def data_layout(
     run: Run,  # its parameters name the folder of raw data
 ) -> Layout:
@@ -220,7 +220,7 @@ def data_layout(
             "this run names no folder of songs: set `data: {folder: ...}` in the parameter file, "
             "or `make report PARAMS=... DATA=<folder>`."
         )
-    return find_layout(data["folder"], data.get("songs"))
+    return find_layout(data["folder"], data.get("songs_at"))
 
 
 def fingerprint(

@@ -49,7 +49,7 @@ def main() -> None:
         msd-genre report params/sample.yaml --data FOLDER
     """
 
-# %% ../nbs/api/81_cli.ipynb #39862972
+# %% ../nbs/api/81_cli.ipynb #600a293f
 DATA_SOURCES = ("demo", "folder")
 
 
@@ -66,7 +66,7 @@ def resolve_data(
     if source not in DATA_SOURCES:
         raise DataError(f"data: no source {source!r}. There is: {', '.join(DATA_SOURCES)}.")
     if songs:
-        section["songs"] = songs
+        section["songs_at"] = songs
     if source == "demo":
         if data or songs:
             raise DataError(

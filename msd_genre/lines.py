@@ -21,11 +21,11 @@ from isal import isal_zlib
 
 from .sources import SOURCES, SourceError, set_aside
 
-# %% ../nbs/api/06_lines.ipynb #96e6beb7
-BLOCK_BYTES = 1 << 25  # of text that is looked at in one piece
+# %% ../nbs/api/06_lines.ipynb #1153a196
+BLOCK_BYTES = 1 << 23  # of text that is looked at in one piece; larger ones are slower
 LINE_BYTES = 1 << 20  # a longer line is no row: the longest possible row of lyrics has 60,000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-READ_BYTES = 1 << 20  # of a file, perhaps compressed, that are read at once
+READ_BYTES = 1 << 23  # of a file, perhaps compressed, that are read at once
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"  # the first bytes of such files
 GZIP_BITS = 31  # zlib's word for: with the header and the check sum of gzip
 

@@ -6,7 +6,7 @@
 __all__ = ['STAMPED', 'RunError', 'file_digest', 'value_digest', 'module_closure', 'source_digest', 'commit', 'make_stamp', 'Run',
            'remove', 'write_json', 'run_folder', 'locked', 'create_run', 'open_run']
 
-# %% ../nbs/api/05_runs.ipynb #85a80e1e
+# %% ../nbs/api/05_runs.ipynb #56850b68
 import ast
 import hashlib
 import json
@@ -17,6 +17,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,7 +27,7 @@ import yaml
 from filelock import FileLock, Timeout
 from scipy import sparse
 
-from .sources import project_root
+from .sources import SourceError, project_root
 
 # %% ../nbs/api/05_runs.ipynb #223456e0
 class RunError(RuntimeError):
@@ -52,7 +53,7 @@ def value_digest(
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
-# %% ../nbs/api/05_runs.ipynb #11579c65
+# %% ../nbs/api/05_runs.ipynb #a3787f2a
 def _imports(tree: ast.AST) -> set[str]:
     "Names of this package's modules that a syntax tree imports."
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
@@ -63,17 +64,35 @@ def _imports(tree: ast.AST) -> set[str]:
     return {name for name in named | whole if name}
 
 
+@lru_cache(maxsize=256)
+def _parsed(
+    path: Path,  # a module
+    changed: tuple[int, int],  # its size and time: one that was changed is parsed again
+) -> tuple[str, frozenset[str]]:  # digest of its syntax tree, modules that it imports
+    "What the code of a module amounts to."
+    tree = ast.parse(path.read_text())
+    return value_digest(ast.dump(tree)), frozenset(_imports(tree))
+
+
+def _module(name: str) -> tuple[str, frozenset[str]] | None:
+    "What the code of a module of the package amounts to; None where there is no such module."
+    path = Path(__file__).parent / f"{name}.py"
+    if not path.is_file():
+        return None
+    state = path.stat()
+    return _parsed(path, (state.st_size, state.st_mtime_ns))
+
+
 def module_closure(
     names: Iterable[str],  # module names, such as "splits"
 ) -> list[str]:  # sorted
     "These modules of the package and all that they import from it."
-    package, seen, todo = Path(__file__).parent, set(), list(names)
+    seen, todo = set(), list(names)
     while todo:
         name = todo.pop()
-        if name in seen or not (package / f"{name}.py").is_file():
-            continue
-        seen.add(name)
-        todo += _imports(ast.parse((package / f"{name}.py").read_text()))
+        if name not in seen and (module := _module(name)):
+            seen.add(name)
+            todo += module[1]
     return sorted(seen)
 
 
@@ -82,9 +101,8 @@ def source_digest(
     below: bool = True,  # whether with all that they import from the package
 ) -> str:  # hexadecimal SHA-256
     "The digest of the code of modules."
-    package, names = Path(__file__).parent, module_closure(names) if below else sorted(names)
-    code = {name: (package / f"{name}.py").read_text() for name in names}
-    return value_digest({name: ast.dump(ast.parse(text)) for name, text in code.items()})
+    return value_digest({name: _module(name)[0] for name in
+                         (module_closure(names) if below else sorted(names))})
 
 # %% ../nbs/api/05_runs.ipynb #a9de0aab
 STAMPED = ["tensorflow", "keras", "numpy", "scipy", "pandas", "scikit-learn", "h5py", "gensim",
@@ -121,7 +139,7 @@ def make_stamp(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
-# %% ../nbs/api/05_runs.ipynb #c9aa15bc
+# %% ../nbs/api/05_runs.ipynb #3d72ecf9
 class Run:
     "A run's folder. Made by `create_run`, opened again by `open_run`."
 
@@ -212,15 +230,22 @@ class Run:
         self,
         path: Path,  # a raw file, of gigabytes perhaps
     ) -> str:  # hexadecimal SHA-256
-        "The digest of a file outside of the run, read again only if its size or time changed."
+        """The digest of a file outside of the run, read again only if its size or time changed.
+
+        Raises `SourceError` where the file cannot be read.
+        """
         notes = self.dir / ".keys" / "raw_files.json"
         known = json.loads(notes.read_text()) if notes.is_file() else {}
-        state = path.stat()
-        seen = [state.st_size, state.st_mtime_ns]
-        if known.get(str(path), [None])[:2] != seen:
-            notes.parent.mkdir(exist_ok=True)
-            known[str(path)] = [*seen, file_digest(path)]
-            write_json(known, notes)
+        try:
+            state = path.stat()
+            seen = [state.st_size, state.st_mtime_ns]
+            if known.get(str(path), [None])[:2] != seen:
+                known[str(path)] = [*seen, file_digest(path)]
+                notes.parent.mkdir(exist_ok=True)
+                write_json(known, notes)
+        except OSError as error:
+            raise SourceError(f"cannot read {path}: {error.strerror}. Mend that, or take the file "
+                              "out of the folder if nothing needs it") from error
         return known[str(path)][2]
 
     def make(

@@ -156,7 +156,7 @@ def split(
     if shard:
         yield shard
 
-# %% ../nbs/api/15_scan.ipynb #16ddaa42
+# %% ../nbs/api/15_scan.ipynb #55c7ce71
 TEXT = ("track_id", "song_id", "artist_id", "title", "artist_name", "location", "path")
 WHOLE = {"year": "Int64", "key": "int64", "mode": "int64", "n_segments": "int64"}
 COLUMNS = [*METADATA_FIELDS, "n_segments", "path"]
@@ -178,7 +178,8 @@ def read_shard(
         try:
             song = read()
         except SongError as error:
-            rejected.append((file.track_id, prefix + file.path, error.reason))
+            place = (prefix + file.path).rstrip("/")  # an archive itself has no path in it
+            rejected.append((file.track_id, place, error.reason))
             continue
         said = dict(song.metadata)
         for term in said.pop("artist_terms", ()):
@@ -222,7 +223,7 @@ def write_shard(
     finally:
         remove(unfinished)
 
-# %% ../nbs/api/15_scan.ipynb #35de06c2
+# %% ../nbs/api/15_scan.ipynb #023acc11
 TOPIC = "msd_genre scan"  # under which workers tell how far they are
 
 
@@ -248,7 +249,7 @@ def _members(place: Place, recipe: Recipe) -> Iterator[tuple[SongFile, Callable[
         for file, content in place.stream():
             yield file, partial(read_song, content, name=file.path, terms=recipe.terms)
     except SongError as error:
-        yield SongFile("", Path(place.address).name, None, ""), partial(_fail, error)
+        yield SongFile("", "", None, ""), partial(_fail, error)
 
 
 def _fail(error: SongError) -> None:
@@ -273,7 +274,7 @@ def run_task(
         names.append(name)
     return names
 
-# %% ../nbs/api/15_scan.ipynb #b31533d0
+# %% ../nbs/api/15_scan.ipynb #cfd1767e
 FEW_SONGS = 4_000
 WORKER_MEMORY = "1.5GB"
 PATIENCE = "20s"  # to wait for a scheduler to answer
@@ -306,7 +307,7 @@ def open_client(
     here = workers is None and few
     with LocalCluster(
         n_workers=1 if here else min(workers or CPU_COUNT, max(1, n_tasks)), threads_per_worker=1,
-        processes=not here, dashboard_address=":0",
+        processes=not here, dashboard_address="127.0.0.1:0",
         memory_limit=None if here else WORKER_MEMORY, silence_logs=logging.ERROR,
         local_directory=folder and str(folder),
     ) as cluster, Client(cluster) as client:  # fmt: skip
@@ -381,7 +382,7 @@ def run_tasks(
             running.add(more)
     return [name for number in sorted(names) for name in names[number]]
 
-# %% ../nbs/api/15_scan.ipynb #d6c8e005
+# %% ../nbs/api/15_scan.ipynb #b18a7894
 def _append(writer: pq.ParquetWriter | None, path: Path, table: pd.DataFrame) -> pq.ParquetWriter:
     "Add rows to a Parquet file, so that all of them are never in memory."
     rows = pa.Table.from_pandas(table, preserve_index=False)
@@ -413,6 +414,9 @@ def merge(
             writers[k] = _append(writers.get(k), folder / f"{k}.parquet", tables[k])
     for writer in writers.values():
         writer.close()
+    if not seen:
+        first = pd.read_parquet(folder / "rejected.parquet").iloc[0]
+        raise ScanError(f"no song could be read; the first, {first['path']}: {first['reason']}")
 
 # %% ../nbs/api/15_scan.ipynb #dee64229
 def _prefix(place: Place, layout: Layout) -> str:

@@ -146,7 +146,7 @@ class Layout:
         many = [*self.labels.values(), *self.lyrics.values(), *self.triplets.values()]
         return sorted(many + [path for path in single if path])
 
-# %% ../nbs/api/00_sources.ipynb #1cecf2df
+# %% ../nbs/api/00_sources.ipynb #dc44ff08
 def _matches(
     folder: Path,  # where to look, with its direct sub folders
     songs: str | Path,  # what holds the songs, left out
@@ -163,8 +163,19 @@ def _matches(
             packed = {_plain_name(p): p for p in place.glob(f"{pattern}.gz") if p.is_file()}
             plain = {p.name: p for p in place.glob(pattern) if p.is_file()}
             if found := packed | plain:
+                _check_names(place, found)
                 return [found[name] for name in sorted(found)]
     return []
+
+
+def _check_names(folder: Path, names: Iterable[str]) -> None:
+    "Raise `SourceError` for a name that cannot be written down."
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise SourceError(f"{folder} holds a file whose name is not UTF-8: {name!a}. "
+                              "Rename it") from error
 
 
 def _plain_name(path: Path) -> str:

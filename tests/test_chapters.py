@@ -1,5 +1,6 @@
 """Every chapter once, on the smallest demo: as the runner does it, and by papermill alone."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,20 @@ def test_papermill_alone_makes_the_same_scores_to_the_bit(demo_run, tmp_path):
         assert run.read(name).equals(demo_run.read(name)), name
     mine, theirs = (features.open_store(r.path("features")) for r in (run, demo_run))
     assert (mine.timbre[:] == theirs.timbre[:]).all()
+
+
+def test_the_first_chapter_does_without_anything_set_aside(demo_run, demo_corpus, tmp_path):
+    corpus = shutil.copytree(demo_corpus, tmp_path / "corpus")
+    for path in demo_run.read("songs/rejected.parquet")["path"]:
+        (corpus / path).unlink()
+    run = runs.create_run(demo_run.params | {"data": {"folder": str(corpus)}}, tmp_path / "run")
+    catalog.build_catalog(run)
+    features.build_store(run)
+    assert catalog.set_aside(run).empty
+    chapter = next(path for path in CHAPTERS if path.stem == "01_songs")
+    papermill.execute_notebook(chapter, tmp_path / "out.ipynb", {"run_dir": str(run.dir)},
+                               kernel_name="python3", progress_bar=False, cwd=chapter.parent)
+    assert "0 song files and 0 rows of text files" in (tmp_path / "out.ipynb").read_text()
 
 
 def test_a_chapter_of_a_run_that_is_not_there_says_what_to_run(tmp_path):

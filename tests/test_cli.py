@@ -159,6 +159,18 @@ def test_a_second_command_in_a_run_is_refused_and_changes_nothing(word, demo_cor
     params = tmp_path / "mine.yaml"
     params.write_text("{run: mine, seed: 1, data: {source: folder}, catalog: {}, chapters: {}}")
     with locked(tmp_path / "run"):
-        seen = ask(word, str(params), "--data", str(demo_corpus), "--run-dir", str(tmp_path / "run"))
+        seen = ask(word, str(params), "--data", str(demo_corpus), "--run-dir", f"{tmp_path}/run")
     assert seen.exit_code == 1 and "another msd-genre command is at work in" in seen.output
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_build_writes_the_demo_songs_that_it_reads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "demo.yaml").write_text(
+        "{run: d, seed: 1, data: {source: demo, songs: 60, seed: 4}, catalog: {}, chapters: {}}"
+    )
+    seen = ask("build", "demo.yaml")
+    assert seen.exit_code == 0, seen.output
+    assert (tmp_path / "data" / "demo-60-4" / "demo.json").is_file()
+    assert f"songs in {tmp_path / 'runs' / 'd' / 'features'}" in seen.output

@@ -45,6 +45,8 @@ def write_song(path):
             row = np.zeros(1, file[table].dtype)
             if "track_id" in row.dtype.names:
                 row["track_id"] = path.stem.encode()
+            if "song_id" in row.dtype.names:
+                row["song_id"], row["artist_id"] = b"SOA", b"ARA"
             write_rows(file[table], row)
     return path
 

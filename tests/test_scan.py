@@ -24,7 +24,7 @@ SLOW = Path(__file__).parent / "data" / "slow_worker.py"
 
 def make_run(folder, data, songs=None, **options):
     """A run with shards of few songs, so that a hundred songs are many shards."""
-    params = {"seed": 1, "data": {"folder": str(data), "songs": songs},
+    params = {"seed": 1, "data": {"folder": str(data), "songs_at": songs},
               "catalog": {"min_segments": 0},
               "features": {"n_frames": 40, "shard_songs": 4} | options}
     return runs.create_run(params, folder)

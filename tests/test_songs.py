@@ -46,6 +46,8 @@ def write_song(path, arrays):
             for number, field in enumerate(row.dtype.names, start=1):
                 kind = row.dtype[field]
                 row[field] = b"x" * kind.itemsize if kind.kind == "S" else number
+            for field in {"key", "mode"}.intersection(row.dtype.names):
+                row[field] = 1
             if "track_id" in row.dtype.names:
                 row["track_id"] = path.stem.encode()
             write_rows(file[table], row)
