@@ -587,7 +587,7 @@ def _check_disk(folder: Path, needed: int, what: str) -> None:
             "what was got so far is kept."
         )
 
-# %% ../nbs/api/00_sources.ipynb #0b4ad996
+# %% ../nbs/api/00_sources.ipynb #69bb03c2
 BROKEN_ARCHIVE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError,
                   NotImplementedError, gzip.BadGzipFile)  # fmt: skip
 
@@ -610,11 +610,18 @@ def _check_songs(archive: Path, holds: str) -> None:
         raise _Refused(f"sent an archive without a file name like {holds!r}")
 
 
+def _is_outside(
+    name: str,  # of a file in an archive
+) -> bool:
+    "Whether unpacking it would write outside of the folder that is unpacked into."
+    return bool(re.match(r"/|\\|\w:", name)) or ".." in re.split(r"[/\\]", name)
+
+
 def _unzip(archive: Path, member: str, path: Path) -> None:
     "Write the one file `member` of a zip to `path`; its CRC is compared on the way."
     with zipfile.ZipFile(archive) as packed:
         names = [name for name in packed.namelist() if not name.endswith("/")]
-        outside = [n for n in names if re.match(r"/|\\|\w:", n) or ".." in re.split(r"[/\\]", n)]
+        outside = [name for name in names if _is_outside(name)]
         wanted = [name for name in names if PurePosixPath(name).name == member]
         if outside:
             raise _Refused(f"sent a zip with a file outside of itself: {outside[0]!r}")
@@ -634,7 +641,14 @@ def _unpack_songs(
     "Unpack the subset, `MillionSongSubset/A/...` or `MillionSongSubset/data/A/...`."
     shutil.rmtree(scratch, ignore_errors=True)
     with tarfile.open(archive) as packed:
-        packed.extractall(scratch, filter="data")
+        for member in packed:
+            if _is_outside(member.name):
+                raise tarfile.TarError(f"it has a file outside of itself: {member.name!r}")
+            if member.isfile():  # `extractall` takes a filter only from Python 3.11.4 on
+                path = scratch / member.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with packed.extractfile(member) as source, path.open("wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
     tops = [d for d in sorted(scratch.iterdir()) if not d.name.startswith(".")]
     top = tops[0] if len(tops) == 1 and len(tops[0].name) > 1 else scratch
     more = top / "AdditionalFiles"
