@@ -70,7 +70,7 @@ def catalog_options(
             raise CatalogError(f"catalog: {name} is {value!r}, not one of {', '.join(valid[name])}")
     return DEFAULTS | params
 
-# %% ../nbs/api/20_catalog.ipynb #75c6ff35
+# %% ../nbs/api/20_catalog.ipynb #5ab5439c
 def label_file(
     layout: Layout,  # the raw files
     name: str | None,  # stem of the file; None: the only one
@@ -88,20 +88,38 @@ def _make_text(
     run: Run,
     name: str,  # of the artefact below `texts/`
     files: dict[str, Path],  # role -> file
-    read: Callable[[dict[str, Path], Path], pd.DataFrame],  # reads files, writes into a folder
+    read: Callable[[Path], pd.DataFrame],  # writes into a folder, gives back the rows set aside
     **options: object,  # plain values that the reading depends on
 ) -> str:  # the artefact
-    "One parsed text: what `read` writes, and beside it what it gives back, the rows set aside."
+    "One parsed text: what `read` writes, and beside it the rows set aside."
 
     def build(path: Path) -> None:
         path.mkdir()
-        read(files, path).to_parquet(path / "set_aside.parquet")
+        read(path).to_parquet(path / "set_aside.parquet")
 
     went_in = {role: [path.name, run.file_digest(path)] for role, path in files.items()}
     module = {"labels": "genres", "lyrics": "lyrics"}.get(name, "plays")
     run.make(f"texts/{name}", build, params={"files": went_in, **options},
              modules=[module, "catalog"])
     return f"texts/{name}"
+
+
+def _make_table(
+    run: Run,
+    name: str,  # of the artefact and of its one table
+    files: dict[str, Path],  # role -> file
+    reader: Callable[..., tuple[pd.DataFrame, pd.DataFrame]],  # gives rows, set aside
+    *given: object,  # what the reader is called with
+    **options: object,  # as `_make_text` takes them
+) -> str:  # the artefact: <name>.parquet
+    "A parsed text that is one table."
+
+    def read(folder: Path) -> pd.DataFrame:
+        rows, aside = reader(*given)
+        rows.to_parquet(folder / f"{name}.parquet")
+        return aside
+
+    return _make_text(run, name, files, read, **options)
 
 
 def make_labels(
@@ -111,14 +129,9 @@ def make_labels(
 ) -> str:  # the artefact: labels.parquet
     "The genre of each track in the label file that the options name."
     known = KNOWN_GENRES if options["genres"] == "known" else None
-
-    def read(files: dict[str, Path], folder: Path) -> pd.DataFrame:
-        labels, aside = read_labels(files["labels"], known)
-        labels.to_parquet(folder / "labels.parquet")
-        return aside
-
-    files = {"labels": label_file(layout, options["label_file"])}
-    return _make_text(run, "labels", files, read, genres=options["genres"])
+    path = label_file(layout, options["label_file"])
+    return _make_table(run, "labels", {"labels": path}, read_labels, path, known,
+                       genres=options["genres"])
 
 
 def make_lyrics(
@@ -127,19 +140,19 @@ def make_lyrics(
     parts: list[str],  # "train", "test"
 ) -> str:  # the artefact: tracks.parquet, counts.npz, words.json
     "The bags of words of all tracks, and the word that each stem stands for."
-    files = {part: require(layout, "lyrics", part)[part] for part in parts}
-    files |= require(layout, "lyrics", "reverse_mapping")
+    bags = {part: require(layout, "lyrics", part)[part] for part in parts}
+    mapping = require(layout, "lyrics", "reverse_mapping")
 
-    def read(files: dict[str, Path], folder: Path) -> pd.DataFrame:
-        counts, aside = read_counts({part: files[part] for part in parts})
-        words, unread = read_reverse_mapping(files["reverse_mapping"])
+    def read(folder: Path) -> pd.DataFrame:
+        counts, aside = read_counts(bags)
+        words, unread = read_reverse_mapping(mapping["reverse_mapping"])
         rows = pd.DataFrame({"track_id": counts.track_ids, "lyrics_split": counts.split})
         rows.astype("str").to_parquet(folder / "tracks.parquet")
         sparse.save_npz(folder / "counts.npz", counts.counts)
         write_json([[stem, words.get(stem, stem)] for stem in counts.stems], folder / "words.json")
         return pd.concat([aside, unread], ignore_index=True)
 
-    return _make_text(run, "lyrics", files, read, parts=parts)
+    return _make_text(run, "lyrics", bags | mapping, read, parts=parts)
 
 
 def make_plays(
@@ -147,13 +160,8 @@ def make_plays(
     layout: Layout,  # the raw files
 ) -> str:  # the artefact: plays.parquet
     "How often each song was played."
-
-    def read(files: dict[str, Path], folder: Path) -> pd.DataFrame:
-        plays, aside = play_counts(list(files.values()))
-        plays.to_parquet(folder / "plays.parquet")
-        return aside
-
-    return _make_text(run, "plays", layout.triplets, read)
+    files = layout.triplets
+    return _make_table(run, "plays", files, play_counts, list(files.values()))
 
 
 def make_mismatches(
@@ -161,13 +169,8 @@ def make_mismatches(
     layout: Layout,  # the raw files
 ) -> str:  # the artefact: mismatches.parquet
     "Songs that were matched to a wrong track."
-
-    def read(files: dict[str, Path], folder: Path) -> pd.DataFrame:
-        pairs, aside = read_mismatches(files["mismatches"])
-        pairs.to_parquet(folder / "mismatches.parquet")
-        return aside
-
-    return _make_text(run, "mismatches", require(layout, "lists", "mismatches"), read)
+    files = require(layout, "lists", "mismatches")
+    return _make_table(run, "mismatches", files, read_mismatches, files["mismatches"])
 
 # %% ../nbs/api/20_catalog.ipynb #d843e50a
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from .lyrics import read_counts
 from .songs import Song, find_songs, read_song
 from .sources import find_layout
 
-# %% ../nbs/api/24_fit.ipynb #ecb92ba5
+# %% ../nbs/api/24_fit.ipynb #e15621da
 N = 12  # timbre coefficients, and pitches
 LOWER = np.tril_indices(N)
 STATISTICS = (
@@ -44,9 +44,9 @@ FLOOR = 0.05  # smallest variance of timbre in any direction
 
 
 def symmetric(
-    matrix: np.ndarray,  # (12, 12) symmetric
+    matrix: np.ndarray,  # (k, k) symmetric
     function: np.ufunc,  # of an eigenvalue
-) -> np.ndarray:  # (12, 12)
+) -> np.ndarray:  # (k, k)
     "A function of a symmetric matrix, by its eigenvalues."
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * function(values)) @ vectors.T
@@ -151,7 +151,7 @@ def fitted() -> Fitted:
     with (files("msd_genre") / "data" / FILE).open(encoding="utf-8") as file:
         return Fitted(json.load(file))
 
-# %% ../nbs/api/24_fit.ipynb #2b72cdc9
+# %% ../nbs/api/24_fit.ipynb #e8221297
 @dataclass(frozen=True)
 class RealSongs:
     "What is estimated from."
@@ -161,15 +161,12 @@ class RealSongs:
 
 def read_songs(
     data: str | Path,  # laid out like the MSD subset
-    leave_out: Sequence[str] = (),  # artist ids
 ) -> RealSongs:
     "Read every song of a folder. Raises `SourceError` or `SongError` where that fails."
     rows, terms, vectors = [], [], []
     for path in find_songs(find_layout(data).songs):
         song = read_song(path, terms=True)
         facts = song.metadata
-        if facts["artist_id"] in set(leave_out):
-            continue
         ids = facts["track_id"], facts["artist_id"]
         rows.append((*ids, facts["key"], facts["mode"], facts["artist_familiarity"]))
         terms += [(*ids, *term) for term in facts["artist_terms"]]
@@ -178,7 +175,7 @@ def read_songs(
     weak = weak_labels(pd.DataFrame(terms, columns=TERM_COLUMNS))
     return RealSongs(table.merge(weak[["track_id", "genre"]], "left"), np.array(vectors))
 
-# %% ../nbs/api/24_fit.ipynb #8d358ace
+# %% ../nbs/api/24_fit.ipynb #38326a32
 DEMO_GENRES = tuple(name if name != "New" else "New Age" for name in WRITEUP_GENRES)
 NEAREST = {
     "Pop_Rock": ("Pop", "Rock"), "Vocal": ("Jazz", "Pop"), "International": ("World", "Latin"),
@@ -210,8 +207,7 @@ def _discriminants(
     within: np.ndarray,  # (k, k)
 ) -> tuple[np.ndarray, np.ndarray]:  # (n_genres, n_directions), (n_directions, k)
     "Genre means as places on the directions in which genres differ most, noise taken off."
-    values, vectors = np.linalg.eigh(within)
-    root = (vectors * np.sqrt(values)) @ vectors.T
+    root = symmetric(within, np.sqrt)
     whitened = np.sqrt(artists)[:, None] * (means @ np.linalg.inv(root))
     left, size, right = np.linalg.svd(whitened, full_matrices=False)
     noise = means.shape[1]  # expected squared size of a direction without any difference
@@ -407,19 +403,19 @@ def _foreign_shares(
     return {genre: round(float((sums.get(genre, 0) + 10 * overall) / (n.get(genre, 0) + 10)), 3)
             for genre in genres}
 
-# %% ../nbs/api/24_fit.ipynb #5763a0ce
+# %% ../nbs/api/24_fit.ipynb #5fc6b668
 def fit_demo(
     data: str | Path,  # real songs, laid out like the MSD subset
     leave_out: Sequence[str] = (),  # artist ids
     genres: Sequence[str] = DEMO_GENRES,
 ) -> dict:  # what the parameter file holds
     "Estimate from real songs what the fictional ones are drawn from."
-    real = read_songs(data, leave_out)
-    everyone = read_songs(data) if len(leave_out) else real
-    left = set(everyone.table["track_id"]) - set(real.table["track_id"])
+    everyone = read_songs(data)
+    left = everyone.table["artist_id"].isin(leave_out)
+    real = RealSongs(everyone.table[~left].reset_index(drop=True), everyone.statistics[~left])
     note = "Aggregates of real songs, made by `msd-genre demo fit`; no value is a song's own."
     return {"note": note, "songs": len(real.table)} | fit_sound(real, genres) | fit_words(
-        data, real, genres, sorted(left)
+        data, real, genres, everyone.table.loc[left, "track_id"].tolist()
     )
 
 

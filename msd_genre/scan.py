@@ -461,7 +461,7 @@ def _check_disk(folder: Path, n_songs: int, recipe: Recipe) -> None:
             "are free: make room, or give a folder on another disk with --run-dir"
         )
 
-# %% ../nbs/api/15_scan.ipynb #ffd0b13a
+# %% ../nbs/api/15_scan.ipynb #156ea048
 def scan_songs(
     run: Run,  # its parameters say how; makes `songs/` in it
     layout: Layout,  # the raw files
@@ -497,9 +497,8 @@ def scan_songs(
         merge(work, names, terms)
         work.rename(path)
 
-    return run.make("songs", build, modules=["scan"], params={
-        "files": value_digest(seen), "terms": terms, **scan_options(run.params.get("features", {})),
-    })  # fmt: skip
+    went_in = {"files": value_digest(seen), **asdict(recipe)}
+    return run.make("songs", build, params=went_in, modules=["scan"])
 
 
 def _missing(tasks: list[Task], recipe: Recipe, folder: Path) -> int:

@@ -123,11 +123,14 @@ def test_broken_songs_and_bad_options_are_told(demo_corpus, tmp_path):
 # Where songs may lie
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
 @contextmanager
 def serving(folder):
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    handler.log_message = lambda *_: None
-    http.server.SimpleHTTPRequestHandler.log_message = lambda *_: None
+    handler = partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
