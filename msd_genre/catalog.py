@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'STEPS', 'DEFAULTS', 'CatalogError', 'catalog_options', 'label_file', 'make_labels', 'make_lyrics',
-           'make_plays', 'make_mismatches', 'Parts', 'join', 'data_layout', 'fingerprint', 'read_parts',
+           'make_plays', 'make_mismatches', 'Parts', 'join', 'data_layout', 'fingerprint', 'data_changed', 'read_parts',
            'build_catalog', 'set_aside', 'kept', 'funnel', 'choose_songs']
 
-# %% ../nbs/api/20_catalog.ipynb #77524ac2
+# %% ../nbs/api/20_catalog.ipynb #71dabebf
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from .genres import KNOWN_GENRES, read_labels, weak_labels
 from .lyrics import read_counts, read_reverse_mapping
 from .plays import play_counts, read_mismatches
 from .runs import Run, value_digest, write_json
-from .scan import scan_songs
+from .scan import scan_songs, song_files
 from .sources import Layout, SourceError, find_layout, require
 
 # %% ../nbs/api/20_catalog.ipynb #07870497
@@ -212,7 +212,7 @@ def join(
     catalog["plays"] = catalog["plays"].astype("Int64")
     return catalog[COLUMNS]
 
-# %% ../nbs/api/20_catalog.ipynb #f7c53b2b
+# %% ../nbs/api/20_catalog.ipynb #a714457d
 def data_layout(
     run: Run,  # its parameters name the folder of raw data
 ) -> Layout:
@@ -227,14 +227,23 @@ def data_layout(
 
 
 def fingerprint(
-    run: Run,  # its songs have been read
+    run: Run,
     layout: Layout,  # the raw files
+    songs: str,  # digest of the song files, as `scan` has it
 ) -> str:  # 16 hexadecimal digits
     "A name for a set of raw data: song files by relative path and size, text files by content."
     texts = {path.name: run.file_digest(path) for path in layout.text_files()}
-    return value_digest([run.stamp["song_files"], texts])[:16]
+    return value_digest([songs, texts])[:16]
 
-# %% ../nbs/api/20_catalog.ipynb #bc54985e
+
+def data_changed(
+    run: Run,  # its catalog has been built
+) -> bool:
+    "Whether the raw data are others than those of the run. `SourceError`: they are not there."
+    layout = data_layout(run)
+    return fingerprint(run, layout, song_files(run, layout)) != run.stamp["data"]
+
+# %% ../nbs/api/20_catalog.ipynb #f7cc49c9
 def _none(*columns: str) -> pd.DataFrame:
     "A table of text without rows."
     return pd.DataFrame({name: [] for name in columns}).astype("str")
@@ -286,7 +295,7 @@ def build_catalog(
     run.record(fictional=(layout.folder / "demo.json").is_file())
     scan_songs(run, layout, options["labels"] == "artist_terms", workers, scheduler)
     read, inputs = read_parts(run, layout, options)
-    data = fingerprint(run, layout)
+    data = fingerprint(run, layout, run.stamp["song_files"])
     run.record(data=data)
     run.make("catalog.parquet", lambda path: join(read(), options).to_parquet(path),
              params=options | {"data": data}, inputs=inputs, modules=["catalog"])

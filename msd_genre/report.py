@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SECTIONS', 'FICTIONAL', 'ReportError', 'read_params', 'Chapter', 'plan_chapters', 'imported_modules', 'executed_path',
-           'is_current', 'execute_chapter', 'Done', 'run_report', 'fold_caption', 'give_front_matter', 'unlike_full',
-           'stamp_note', 'stage_page', 'documentation', 'stage_site', 'render_site', 'record_run']
+           'is_current', 'reads', 'must_be_current', 'execute_chapter', 'Done', 'run_report', 'fold_caption',
+           'give_front_matter', 'unlike_full', 'stamp_note', 'stage_page', 'documentation', 'stage_site', 'render_site',
+           'record_run']
 
-# %% ../nbs/api/80_report.ipynb #a703b0bb
+# %% ../nbs/api/80_report.ipynb #8f48a527
 import ast
 import importlib.util
 import json
@@ -36,7 +37,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from .preview import cell_options, front_matter, place_site, with_options
 from .preview import render_preview, resource
-from .runs import Run, source_digest, value_digest, write_json
+from .runs import Run, source_digest, stale, value_digest, write_json
 from .sources import project_root
 
 # %% ../nbs/api/80_report.ipynb #975af488
@@ -184,6 +185,35 @@ def is_current(
         (run.dir / name).exists() and run.digest(name) == digest
         for name, digest in known["reads"].items()
     )
+
+# %% ../nbs/api/80_report.ipynb #42e6e633
+def reads(
+    run: Run,
+) -> list[str]:  # artefacts, sorted
+    "What the executed chapters of a run have read."
+    records = (run.dir / "chapters").glob("[0-9][0-9]_*.json")
+    return sorted({name for path in records for name in json.loads(path.read_text())["reads"]})
+
+
+def must_be_current(
+    run: Run,
+    chapters_dir: Path | None = None,  # None: nbs/report of the project
+) -> None:
+    "Raises `ReportError` where a chapter, or an artefact that it rests on, is stale."
+    plan = plan_chapters(run, chapters_dir or project_root() / "nbs" / "report")
+    old = {
+        chapter.name: "it, its parameters, its code or what it reads has changed since it ran"
+        for chapter in plan
+        if executed_path(run, chapter.name).is_file() and not is_current(chapter, run)
+    }
+    wrong = [f"  {name}: {why}" for name, why in (old | stale(run, reads(run))).items()]
+    if wrong:
+        more = [f"  ... and {len(wrong) - 8} more"] if len(wrong) > 8 else []
+        again = run.params.get("params_file", "PARAMS")
+        raise ReportError("\n".join([
+            f"the run {_relative(run.dir)} is stale and is not published:", *wrong[:8], *more,
+            f"Run `msd-genre report {again}` again; it makes anew what has changed."
+        ]))  # fmt: skip
 
 # %% ../nbs/api/80_report.ipynb #c2f2a198
 def _kernel_manager(trace: Path, log: IO) -> type[AsyncKernelManager]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAMPED', 'RunError', 'file_digest', 'value_digest', 'module_closure', 'source_digest', 'commit', 'make_stamp', 'Run',
-           'remove', 'write_json', 'run_folder', 'locked', 'create_run', 'open_run']
+           'remove', 'write_json', 'run_folder', 'locked', 'create_run', 'open_run', 'needed', 'stale']
 
 # %% ../nbs/api/05_runs.ipynb #56850b68
 import ast
@@ -139,7 +139,7 @@ def make_stamp(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
-# %% ../nbs/api/05_runs.ipynb #3d72ecf9
+# %% ../nbs/api/05_runs.ipynb #cfe5d35b
 class Run:
     "A run's folder. Made by `create_run`, opened again by `open_run`."
 
@@ -165,6 +165,12 @@ class Run:
 
     def _sidecar(self, name: str) -> Path:
         return self.dir / ".keys" / f"{name.replace('/', '__')}.json"
+
+    def sidecars(self) -> dict[str, dict]:  # key, params, inputs, modules, digest, stamp
+        "What is known of each artefact that was made, by name."
+        paths = sorted((self.dir / ".keys").glob("*.json"))
+        known = {path.stem.replace("__", "/"): json.loads(path.read_text()) for path in paths}
+        return {name: said for name, said in known.items() if "key" in said}
 
     def digest(
         self,
@@ -361,3 +367,45 @@ def open_run(
             "`msd-genre report params/demo.yaml`. Then run this chapter again."
         )
     return Run(folder)
+
+# %% ../nbs/api/05_runs.ipynb #b60d6a2c
+def needed(
+    run: Run,
+    names: Iterable[str],  # artefacts, or files inside of some
+) -> list[str]:  # artefacts, sorted
+    "These artefacts of a run and all that they were made from."
+    known, seen, todo = run.sidecars(), set(), list(names)
+    while todo:
+        name = todo.pop()
+        for part in [name, *(str(path) for path in Path(name).parents)]:
+            if part in known and part not in seen:
+                seen.add(part)
+                todo += known[part]["inputs"]
+    return sorted(seen)
+
+
+def _why_stale(run: Run, name: str, made: dict, content: bool) -> str | None:
+    "Why an artefact is stale; None where it is not."
+    if not (run.dir / name).exists():
+        return "it is gone"
+    modules = made["modules"]
+    if source_digest(modules["names"]) != modules["source"]:
+        return f"the code of {', '.join(modules['names'])}, or of what they import, has changed"
+    for one, digest in made["inputs"].items():
+        if not (run.dir / one).exists() or run.digest(one) != digest:
+            return f"{one} has changed"
+    if content and file_digest(run.dir / name) != made["digest"]:
+        return "its content is not what was written"
+    return None
+
+
+def stale(
+    run: Run,
+    names: Iterable[str] | None = None,  # with all that they were made from; None: all artefacts
+    content: bool = False,  # whether to read each artefact and compare its digest
+) -> dict[str, str]:  # artefact -> what has changed since it was made
+    "The artefacts of a run that do not fit what is there now."
+    made = run.sidecars()
+    chosen = made if names is None else needed(run, names)
+    why = {name: _why_stale(run, name, made[name], content) for name in chosen}
+    return {name: reason for name, reason in why.items() if reason}

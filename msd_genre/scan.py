@@ -6,7 +6,7 @@
 __all__ = ['N_TIMBRE', 'N_SUMMARY', 'OPTIONS', 'ARRAYS', 'TEXT', 'WHOLE', 'COLUMNS', 'KINDS', 'REJECTED', 'TERMS', 'TOPIC',
            'FEW_SONGS', 'WORKER_MEMORY', 'PATIENCE', 'cut', 'summary_names', 'summarize', 'reading_code', 'ScanError',
            'scan_options', 'Recipe', 'split', 'read_shard', 'write_shard', 'Task', 'run_task', 'open_client',
-           'check_workers', 'run_tasks', 'merge', 'plan', 'scan_songs']
+           'check_workers', 'run_tasks', 'merge', 'plan', 'scan_songs', 'song_files']
 
 # %% ../nbs/api/15_scan.ipynb #d7949711
 import errno
@@ -461,7 +461,7 @@ def _check_disk(folder: Path, n_songs: int, recipe: Recipe) -> None:
             "are free: make room, or give a folder on another disk with --run-dir"
         )
 
-# %% ../nbs/api/15_scan.ipynb #156ea048
+# %% ../nbs/api/15_scan.ipynb #6fc0e6c3
 def scan_songs(
     run: Run,  # its parameters say how; makes `songs/` in it
     layout: Layout,  # the raw files
@@ -478,7 +478,7 @@ def scan_songs(
                     code=reading_code())
     options = run.params.get("data", {}).get("storage_options")
     tasks, seen, n_songs = plan(layout, recipe, options)
-    run.record(song_files=value_digest([file[:2] for file in seen]))
+    run.record(song_files=_files_digest(seen))
 
     def build(path: Path) -> None:
         work = run.scratch("songs", keyed=False)
@@ -499,6 +499,21 @@ def scan_songs(
 
     went_in = {"files": value_digest(seen), **asdict(recipe)}
     return run.make("songs", build, params=went_in, modules=["scan"])
+
+
+def _files_digest(seen: list) -> str:
+    "Which song files there are, by relative path and size."
+    return value_digest([file[:2] for file in seen])
+
+
+def song_files(
+    run: Run,  # its parameters say how to reach them
+    layout: Layout,  # the raw files
+) -> str:  # as the stamp of a run has it under `song_files`
+    "The digest of the song files that are there now. Raises `SourceError` where there are none."
+    recipe = Recipe(**scan_options({}), terms=False, code="")
+    options = run.params.get("data", {}).get("storage_options")
+    return _files_digest(plan(layout, recipe, options)[1])
 
 
 def _missing(tasks: list[Task], recipe: Recipe, folder: Path) -> int:

@@ -262,3 +262,23 @@ def test_importing_the_runner_loads_no_science():
         "('tensorflow', 'sklearn', 'matplotlib', 'nbdev', 'msd_genre.models')])"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == "[]"
+
+
+def test_a_run_whose_chapter_or_artefact_has_changed_is_not_published(finished, tmp_path):
+    run_toys(finished)
+    run, chapters = make_run(finished / "run"), finished / "chapters"
+    report.must_be_current(run, chapters)
+    kept = (run.dir / ".keys" / "n.json.json").read_text()
+    said = json.loads(kept)
+    (run.dir / ".keys" / "n.json.json").write_text(json.dumps(said | {"digest": "0" * 64}))
+    with pytest.raises(report.ReportError, match="01_makes.*has changed"):
+        report.must_be_current(run, chapters)
+    (run.dir / ".keys" / "n.json.json").write_text(kept)
+    report.must_be_current(run, chapters)
+    original = (chapters / "03_alone.ipynb").read_bytes()
+    edited = nbformat.read(chapters / "03_alone.ipynb", 4)
+    edited.cells[0].source += " More prose."
+    nbformat.write(edited, chapters / "03_alone.ipynb")
+    with pytest.raises(report.ReportError, match="is stale and is not published:\n  03_alone"):
+        report.must_be_current(run, chapters)
+    (chapters / "03_alone.ipynb").write_bytes(original)

@@ -129,3 +129,29 @@ def test_a_run_goes_on_with_new_parameters_and_keeps_what_it_knows_of_its_data(r
     again = runs.create_run({"seed": 2}, run.dir)
     assert again.seed == 2 and again.stamp["data"] == "abc" and again.stamp["seed"] == 2
     assert Path(again.dir, "params.yaml").is_file() and os.environ.get("MSD_GENRE_TRACE") is None
+
+
+def test_what_is_stale_is_named_with_its_reason(run, monkeypatch):
+    run.make("a.txt", write("1", []), modules=["runs"])
+    run.make("b.txt", write("2", []), inputs=["a.txt"])
+    run.make("old.txt", write("3", []))
+    assert runs.stale(run, content=True) == {}
+    (run.dir / "old.txt").unlink()
+    assert runs.stale(run) == {"old.txt": "it is gone"}
+    assert runs.stale(run, ["b.txt"]) == {}, "nothing that b.txt was made from has changed"
+    (run.dir / "b.txt").write_text("another")
+    assert runs.stale(run, ["b.txt"], content=True) == {
+        "b.txt": "its content is not what was written"
+    }
+    run.make("a.txt", write("4", []), params={"n": 2}, modules=["runs"])
+    assert runs.stale(run, ["b.txt"]) == {"b.txt": "a.txt has changed"}
+    monkeypatch.setattr(runs, "source_digest", lambda names, below=True: "0" * 64)
+    assert "the code of runs" in runs.stale(run, ["a.txt"])["a.txt"]
+
+
+def test_what_an_artefact_was_made_from_is_followed_through_folders(run):
+    run.make("songs", lambda path: (path.mkdir(), (path / "a.txt").write_text("1")))
+    run.make("b.txt", write("2", []), inputs=["songs/a.txt"])
+    run.make("c.txt", write("3", []), inputs=["b.txt"])
+    assert runs.needed(run, ["c.txt"]) == ["b.txt", "c.txt", "songs"]
+    assert runs.needed(run, ["songs/a.txt"]) == ["songs"]
