@@ -271,7 +271,7 @@ def test_a_run_whose_chapter_or_artefact_has_changed_is_not_published(finished, 
     kept = (run.dir / ".keys" / "n.json.json").read_text()
     said = json.loads(kept)
     (run.dir / ".keys" / "n.json.json").write_text(json.dumps(said | {"digest": "0" * 64}))
-    with pytest.raises(report.ReportError, match="01_makes.*has changed"):
+    with pytest.raises(report.ReportError, match=r"01_makes.*has changed"):
         report.must_be_current(run, chapters)
     (run.dir / ".keys" / "n.json.json").write_text(kept)
     report.must_be_current(run, chapters)
