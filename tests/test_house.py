@@ -89,6 +89,46 @@ def test_a_chapter_has_one_cell_of_parameters_and_defines_nothing(path):
             assert not cell["outputs"], "chapters are stored as they are before a run"
 
 
+NOT_SCORES = {  # numbers that a chapter may type: choices, none of them a result
+    "95 %": "the level of the intervals",
+    "30 %": "the share that the write-up's code cut off for validation",
+    "0.01": "the write-up's penalty",
+    "0.001": "the write-up's learning rate",
+}
+
+
+def said(cell):
+    """The words of a chapter's cell: its Markdown, or the texts in its code."""
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        return [source]
+    if "parameters" in cell["metadata"].get("tags", []):
+        return []
+    texts = [node.value for node in ast.walk(ast.parse(source))
+             if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [text for text in texts if not re.fullmatch(r"[+,]?(\.\d+)?[%fgde]?", text)]
+
+
+def typed_scores(cells):
+    """Numbers in the words that look like results: a decimal fraction, a percentage."""
+    number = re.compile(r"(?<![\w.])(?:\d+(?:\.\d+)?\s?(?:%|per cent)|\d*\.\d+)(?!\w)")
+    found = [match.group() for cell in cells for text in said(cell)
+             for match in number.finditer(text)]
+    return [one for one in found if re.sub(r"\s", " ", one) not in NOT_SCORES]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_no_score_is_typed_into_a_chapter(path):
+    """Every result in the words comes from the run or from `published`."""
+    assert not typed_scores(json.loads(path.read_text())["cells"])
+
+
+def test_a_typed_score_is_found():
+    words = {"cell_type": "markdown", "metadata": {}, "source": ["It is right for 55 % of them."]}
+    code = {"cell_type": "code", "metadata": {}, "source": ['f"macro-F1 of 0.31, {x:.2f}, {y:.0%}"']}
+    assert typed_scores([words, code]) == ["55 %", "0.31"]
+
+
 def test_cleaning_keeps_the_parameters_tag(tmp_path):
     """nbdev_clean drops every cell tag unless settings.ini allows it; papermill only warns then."""
     chapter = tmp_path / "nbs" / CHAPTERS[0].name

@@ -12,6 +12,7 @@ from msd_genre.features import open_store
 from msd_genre.lyrics import fit_idf, lyric_vectors
 from msd_genre.metrics import validate_predictions
 from msd_genre.runs import RunError, create_run
+from msd_genre.splits import LeakError, SplitError
 from msd_genre.training import TrainingError, load_inputs, open_trained, train
 
 GENRES = ["Jazz", "Metal", "Rock", "Vocal"]
@@ -24,7 +25,10 @@ def invented_catalog():
     track_ids = [f"TRAAA{i:03d}128F000000" for i in range(N_SONGS)]
     genre = np.array(GENRES)[np.arange(N_SONGS) % 3]
     genre[:4] = "Vocal"
-    return pd.DataFrame({"track_id": track_ids, "genre": genre, "dropped_at": None})
+    artists = [f"AR{i:03d}" for i in range(N_SONGS)]
+    return pd.DataFrame(
+        {"track_id": track_ids, "artist_id": artists, "genre": genre, "dropped_at": None}
+    )
 
 
 def write_store(folder, catalog, rng):
@@ -40,6 +44,7 @@ def write_store(folder, catalog, rng):
         for name, values in arrays.items():
             file.create_dataset(name, data=values.astype("float32"))
         file.create_dataset("track_id", data=np.array(catalog.track_id, "S18"))
+        file.create_dataset("recording", data=np.array([f"{i:032x}" for i in range(n)], "S32"))
         file.attrs["summary_names"] = list("abc")
 
 
@@ -265,7 +270,7 @@ def test_a_loss_that_is_no_number_stops_at_once(new_run):
 
 def test_a_split_that_is_older_than_the_catalog_is_named(new_run):
     change(new_run, "catalog.parquet", lambda songs: songs.iloc[10:])
-    with pytest.raises(TrainingError, match="6 of the split's 90 tracks are not among the catalog"):
+    with pytest.raises(SplitError, match="6 of the split's 90 tracks are not among the catalog"):
         train(new_run, "cnn", **CHOICES)
 
 
@@ -284,8 +289,10 @@ def test_lyrics_of_another_store_are_named(new_run):
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"protocol": "official"}, "no split 'official', fold 0, in the run; there is artist"),
-        ({"fold": 3}, "no split 'artist', fold 3"),
+        ({"weighting": "log"}, "weighting is 'log', not one of"),
+        ({"scaling": "minmax"}, "scaling is 'minmax', not one of none, standard"),
+        ({"outputs": "all"}, "outputs is 'all', not one of learnt, catalog"),
+        ({"tag": "a-b"}, "tag is 'a-b': it may hold letters and digits"),
         ({"keep": "first"}, "keep is 'first', not one of last, best"),
         ({"epochs": 0}, "epochs is 0: it must be 1 or more"),
         ({"batch_size": 0}, "batch_size is 0: it must be 1 or more"),
@@ -296,3 +303,77 @@ def test_lyrics_of_another_store_are_named(new_run):
 def test_bad_choices_are_named(run, choices, message):
     with pytest.raises(TrainingError, match=message):
         train(run, "baseline", **choices, verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"protocol": "official"}, "no split 'official', fold 0, in the run; there is artist"),
+        ({"fold": 3}, "no split 'artist', fold 3"),
+    ],
+)
+def test_a_split_that_is_not_there_is_named(run, choices, message):
+    with pytest.raises(SplitError, match=message):
+        train(run, "baseline", **choices, verbose=False)
+
+
+def test_a_split_that_leaks_is_not_trained_on(new_run):
+    """One artist of train stands in test: stopped under `artist`, declared under `as_coded`."""
+    split = new_run.read("split.parquet").query("protocol == 'artist'")
+    known, tested = (split.track_id[split.part == part].iloc[0] for part in ("train", "test"))
+
+    def same_artist(songs):
+        by_track = songs.set_index("track_id").artist_id.to_dict()
+        return songs.assign(artist_id=songs.track_id.replace({tested: known}).map(by_track))
+
+    change(new_run, "catalog.parquet", same_artist)
+    with pytest.raises(LeakError, match="artist"):
+        train(new_run, "baseline", epochs=1, batch_size=16, verbose=False)
+    train(new_run, "baseline", "as_coded", protocol="as_coded", epochs=1, batch_size=16,
+          verbose=False)  # fmt: skip
+
+
+def test_what_is_estimated_from_songs_is_estimated_from_train_alone(new_run):
+    """Other values in validation and test change neither the scale nor the rarity of words."""
+    plan = training.Plan("baseline", scaling="standard", weighting="tfidf")
+    before = training.load_songs(new_run, plan)
+    split = new_run.read("split.parquet").query("protocol == 'artist'")
+    unseen = split.track_id[split.part != "train"]
+    rows = open_store(new_run.path("features")).rows(unseen.to_numpy(dtype=str))
+    with h5py.File(new_run.dir / "features" / "store.h5", "a") as file:
+        timbre = file["timbre"][:]
+        timbre[rows] *= 100
+        file["timbre"][:] = timbre
+    counts = new_run.read("lyrics/counts.npz").tolil()
+    counts[rows] = 1
+    sparse.save_npz(new_run.dir / "lyrics" / "counts.npz", counts.tocsr())
+    after = training.load_songs(new_run, plan)
+    assert after.scale == before.scale and (after.idf == before.idf).all()
+    assert not np.allclose(after.inputs["timbre"], before.inputs["timbre"])
+
+
+def test_scaled_series_have_mean_0_and_deviation_1_in_train_and_zeros_after_the_end(new_run):
+    with h5py.File(new_run.dir / "features" / "store.h5", "a") as file:
+        for name in ("chroma", "timbre"):
+            values = file[name][:]
+            values[:, 30:] = 0  # every song ends here
+            file[name][:] = values
+    songs = training.load_songs(new_run, training.Plan("baseline", scaling="standard"))
+    train_rows = np.unique(songs.rows["train"])
+    for name in ("chroma", "timbre"):
+        heard = songs.inputs[name][train_rows][:, :30].astype(float)
+        assert np.allclose(heard.mean(axis=(0, 1)), 0, atol=1e-5)
+        assert np.allclose(heard.std(axis=(0, 1)), 1, atol=1e-5)
+        assert (songs.inputs[name][:, 30:] == 0).all()
+    words = songs.inputs["lyrics"][train_rows].astype(float)
+    assert np.allclose(words.mean(axis=0), 0, atol=1e-5)
+
+
+def test_a_tag_tells_two_trainings_apart(new_run):
+    choices = {"epochs": 1, "batch_size": 16, "sizes": SMALL, "verbose": False}
+    plain = train(new_run, "cnn", "as_coded", **choices)
+    other = train(new_run, "cnn", "as_coded", outputs="learnt", tag="learnt", **choices)
+    assert (plain.name, other.name) == ("cnn-as_coded-artist-f0-s1",
+                                        "cnn-as_coded-learnt-artist-f0-s1")  # fmt: skip
+    assert set(other.predictions.model) == {"cnn-as_coded-learnt"}
+    assert "Vocal" in plain.classes and "Vocal" not in other.classes
