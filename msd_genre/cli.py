@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DATA_SOURCES', 'PlainErrors', 'DataError', 'main', 'resolve_data', 'write_demo_songs', 'preparation', 'song_options',
-           'open_for_work', 'report', 'build', 'site', 'record', 'sources', 'fetch', 'demo', 'write', 'fit']
+           'open_for_work', 'report', 'build', 'same_data', 'open_current', 'site', 'record', 'verify', 'sources',
+           'fetch', 'demo', 'write', 'fit']
 
 # %% ../nbs/api/81_cli.ipynb #e829ada0
 from collections.abc import Callable, Iterator
@@ -196,7 +197,32 @@ def build(
             click.echo("\n" + counts.to_markdown(index=False, tablefmt="plain", intfmt=","))
         click.echo(f"\n{store.n:,} songs in {run.dir / 'features'}")
 
-# %% ../nbs/api/81_cli.ipynb #11bb00f2
+# %% ../nbs/api/81_cli.ipynb #0e723e30
+def same_data(run: "Run") -> bool:
+    "Whether the raw data are those that the run was made from; says so where they are not there."
+    from msd_genre.catalog import data_changed
+    from msd_genre.sources import SourceError
+
+    try:
+        return not data_changed(run)
+    except SourceError as error:
+        click.echo(f"The raw data were not compared, since they are not there: {error}", err=True)
+        return True
+
+
+def open_current(run_dir: str) -> "Run":
+    "A run whose chapters and artefacts fit what is there now. Raises `ReportError`, `DataError`."
+    from msd_genre.report import must_be_current
+    from msd_genre.runs import open_run
+
+    run = open_run(run_dir)
+    must_be_current(run)
+    if not same_data(run):
+        raise DataError("the raw data have changed since this run was made: run the report again, it "
+                        "makes anew what depends on them")
+    return run
+
+# %% ../nbs/api/81_cli.ipynb #dedcfe14
 @main.command()
 @click.argument("run_dir", metavar="RUN_DIR")
 @click.option("--out", metavar="DIR", help="The site's folder.  [default: _site]")
@@ -210,11 +236,10 @@ def site(run_dir: str, out: str | None) -> None:
         msd-genre site runs/demo
     """
     from msd_genre import report as reports
-    from msd_genre.runs import open_run
 
-    reports.render_site(reports.stage_site(open_run(run_dir)), Path(out) if out else None)
+    reports.render_site(reports.stage_site(open_current(run_dir)), Path(out) if out else None)
 
-# %% ../nbs/api/81_cli.ipynb #442deb05
+# %% ../nbs/api/81_cli.ipynb #7a58770e
 @main.command()
 @click.argument("run_dir", metavar="RUN_DIR")
 @click.option("--out", metavar="DIR", help="Where the record goes.  [default: results/NAME]")
@@ -229,9 +254,36 @@ def record(run_dir: str, out: str | None) -> None:
         msd-genre record runs/sample
     """
     from msd_genre import report as reports
+
+    click.echo(reports.record_run(open_current(run_dir), Path(out) if out else None))
+
+# %% ../nbs/api/81_cli.ipynb #5a0dc4fb
+@main.command()
+@click.argument("run_dir", metavar="RUN_DIR")
+def verify(run_dir: str) -> None:
+    """Check a finished run: recompute its scores, look for what has changed.
+
+    All tables of scores are made again from the stored predictions and compared to the last bit.
+    What the run was made from is compared too: raw files, parameters, code, and the content of each
+    artefact. Exit code 1 where anything differs.
+
+    \b
+    Example:
+        msd-genre verify runs/demo
+    """
+    from msd_genre import report as reports
+    from msd_genre import results
     from msd_genre.runs import open_run
 
-    click.echo(reports.record_run(open_run(run_dir), Path(out) if out else None))
+    run = open_run(run_dir)
+    checks = results.verify(run, reports.reads(run) or None)
+    click.echo(checks.assign(ok=checks["ok"].map({True: "yes", False: "NO"})).to_markdown(
+        index=False, tablefmt="plain"))  # fmt: skip
+    wrong = int((~checks["ok"]).sum())
+    if not same_data(run):
+        raise DataError(f"the raw data have changed since {run_dir} was made")
+    if wrong:
+        raise DataError(f"{run_dir} does not verify: {wrong} of {len(checks)} checks failed")
 
 
 @main.command()

@@ -58,23 +58,35 @@ def tsne(
     mapper = TSNE(perplexity=perplexity, init="pca", random_state=seed)
     return mapper.fit_transform(vectors)
 
-# %% ../nbs/api/60_embedding.ipynb #55916a94
+# %% ../nbs/api/60_embedding.ipynb #b720e147
 def neighbour_purity(
     vectors: np.ndarray,  # (n, d)
     labels: Sequence[str],  # (n,) genre of each song
     k: Sequence[int] = (1, 5, 10),  # numbers of neighbours, each < n
+    groups: Sequence | None = None,  # (n,) songs of one group are no neighbours; None: all are
 ) -> pd.DataFrame:  # k, purity, macro_purity, chance; all but k are 0 to 1
     """The share of each song's k nearest (Euclidean) others that are of its genre.
 
-    Raises `EmbeddingError` for vectors and labels of unequal number, too few, or not finite.
+    Raises `EmbeddingError` for vectors, labels and groups of unequal number, too few, or not
+    finite.
     """
-    vectors = _validate_vectors(vectors, max(k) + 1, f"k = {max(k)}")
+    groups = pd.Series(range(len(vectors)) if groups is None else list(groups))
+    own = groups.map(groups.value_counts())  # songs of each song's group, with itself
+    vectors = _validate_vectors(vectors, max(k) + own.max(), f"k = {max(k)}")
     labels = pd.Series(list(labels))
-    if len(labels) != len(vectors):
-        raise EmbeddingError(f"found {len(vectors)} vectors and {len(labels)} labels: one each")
-    nearest = NearestNeighbors(n_neighbors=max(k)).fit(vectors).kneighbors(return_distance=False)
+    if not len(labels) == len(groups) == len(vectors):
+        raise EmbeddingError(
+            f"found {len(vectors)} vectors, {len(labels)} labels and {len(groups)} groups: one each"
+        )
+    searched = max(k) + own.max() - 1
+    nearest = NearestNeighbors(n_neighbors=searched).fit(vectors).kneighbors(return_distance=False)
+    is_own = groups.to_numpy()[nearest] == groups.to_numpy()[:, None]
+    others = np.argsort(is_own, axis=1, kind="stable")[:, : max(k)]
+    nearest = np.take_along_axis(nearest, others, axis=1)
     same = labels.to_numpy()[nearest] == labels.to_numpy()[:, None]
-    sizes = labels.map(labels.value_counts())
+    alike = pd.DataFrame({"label": labels, "group": groups})
+    alike_own = alike.groupby(["label", "group"])["label"].transform("size")
+    chance = ((labels.map(labels.value_counts()) - alike_own) / (len(labels) - own)).mean()
     rows = []
     for n_neighbours in k:
         share = pd.Series(same[:, :n_neighbours].mean(axis=1))
@@ -83,7 +95,7 @@ def neighbour_purity(
                 "k": n_neighbours,
                 "purity": share.mean(),
                 "macro_purity": share.groupby(labels).mean().mean(),
-                "chance": (sizes - 1).mean() / (len(labels) - 1),
+                "chance": chance,
             }
         )
     return pd.DataFrame(rows)

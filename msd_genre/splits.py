@@ -80,8 +80,10 @@ def labelled_songs(
         raise SplitError(f"track {twice.iloc[0]} stands twice in the catalog: one row a track")
     return songs
 
-# %% ../nbs/api/30_splits.ipynb #9c7cd223
-_GUESTS = re.compile(r"[\s(\[]+(?:feat|featuring|ft)\b\.?\s.*", re.DOTALL)
+# %% ../nbs/api/30_splits.ipynb #55b5294a
+_GUESTS = re.compile(
+    r"[(\[]\s*(?:feat|featuring|ft)\b[^)\]]*[)\]]?|\s(?:feat|featuring|ft)\b\.?\s[^(\[]+"
+)
 _EDITION = re.compile(
     r"[(\[][^)\]]*\b(?:(?:album|lp|single) version|remaster\w*|explicit)\b[^)\]]*[)\]]"
 )
@@ -102,11 +104,11 @@ def plain_title(
     "A title as `plain_name` has it, and without the name of an edition of the same recording."
     return plain_name(_EDITION.sub("", title.casefold()))
 
-# %% ../nbs/api/30_splits.ipynb #315e5734
+# %% ../nbs/api/30_splits.ipynb #d19e1757
 def _plain(values: pd.Series, plain) -> pd.Series:
     "Names or titles made plain; missing where nothing is left."
     plain_of = {value: plain(value) for value in values.dropna().unique()}
-    return values.map(plain_of).replace("", None)
+    return values.map(plain_of).astype("str").replace("", None)
 
 
 def _components(

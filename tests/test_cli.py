@@ -1,10 +1,12 @@
 """The command line: quick to answer, plain in its errors, thin in between."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -33,7 +35,8 @@ def test_the_command_is_installed():
 
 @pytest.mark.parametrize(
     "words",
-    [["report"], ["build"], ["site"], ["record"], ["sources"], ["fetch"], ["demo", "write"]],
+    [["report"], ["build"], ["site"], ["record"], ["verify"], ["sources"], ["fetch"],
+     ["demo", "write"]],
 )
 def test_each_command_teaches_by_example(words):
     shown = ask(*words, "--help")
@@ -174,3 +177,36 @@ def test_build_writes_the_demo_songs_that_it_reads(tmp_path, monkeypatch):
     assert seen.exit_code == 0, seen.output
     assert (tmp_path / "data" / "demo-60-4" / "demo.json").is_file()
     assert f"songs in {tmp_path / 'runs' / 'd' / 'features'}" in seen.output
+
+
+def test_a_finished_run_verifies_and_a_spoilt_one_is_not_published(demo_run, tmp_path):
+    run = shutil.copytree(demo_run.dir, tmp_path / "run")
+    seen = ask("verify", str(run))
+    assert seen.exit_code == 0 and "results.csv" in seen.output and "NO" not in seen.output
+    assert ask("record", str(run), "--out", str(tmp_path / "record")).exit_code == 0
+    stored = run / "models" / "cnn-as_written-artist-f0-s1" / "predictions.parquet"
+    table = pd.read_parquet(stored)
+    table.sample(frac=1, random_state=0).to_parquet(stored)
+    seen = ask("verify", str(run))
+    assert seen.exit_code == 1 and "its content is not what was written" in seen.output
+    (run / "results.csv").unlink()
+    for words in (["record", str(run), "--out", str(tmp_path / "record")], ["site", str(run)]):
+        seen = ask(*words)
+        assert seen.exit_code == 1 and "is stale and is not published" in seen.output
+        assert "results.csv: it is gone" in seen.output
+
+
+def test_raw_data_that_have_changed_are_noticed(demo_run, demo_corpus, tmp_path):
+    """The run is not published then; where they are gone, that is said and it may be."""
+    run, corpus = shutil.copytree(demo_run.dir, tmp_path / "run"), tmp_path / "corpus"
+    params = (run / "params.yaml").read_text()
+    (run / "params.yaml").write_text(params.replace(str(demo_corpus), str(corpus)))
+    gone = ask("verify", str(run))
+    assert gone.exit_code == 0 and "were not compared, since they are not there" in gone.output
+    shutil.copytree(demo_corpus, corpus)
+    same = ask("verify", str(run))
+    assert same.exit_code == 0 and "raw data" not in same.output
+    next(corpus.rglob("TR*.h5")).unlink()
+    changed = ask("verify", str(run))
+    assert changed.exit_code == 1 and "the raw data have changed" in changed.output
+    assert "the raw data have changed" in ask("site", str(run)).output

@@ -23,6 +23,23 @@ def test_a_song_is_not_its_own_neighbour_even_among_copies():
     assert neighbour_purity(copies, ["a", "b", "c"], k=(1,)).purity[0] == 0
 
 
+def test_songs_of_the_own_group_are_no_neighbours():
+    groups = [0, 0, 1, 2, 3, 3]
+    table = neighbour_purity(LINE, list("abbaab"), k=(1,), groups=groups)
+    # The nearest of points 0 to 5 are 2, 2, 1, 4, 3 and 3: four of them have the point's label.
+    assert table.purity[0] == pytest.approx(4 / 6)
+    # Others of its label in other groups, of all in other groups.
+    assert table.chance[0] == pytest.approx(np.mean([2 / 4, 2 / 4, 2 / 5, 2 / 5, 2 / 4, 2 / 4]))
+    with pytest.raises(EmbeddingError, match="6 vectors, 6 labels and 2 groups"):
+        neighbour_purity(LINE, list("aabbbb"), k=(1,), groups=[0, 1])
+
+
+def test_groups_of_one_song_change_nothing():
+    vectors, labels = np.random.default_rng(0).normal(size=(50, 3)), list("ab" * 25)
+    alone = neighbour_purity(vectors, labels, groups=range(50))
+    assert alone.equals(neighbour_purity(vectors, labels))
+
+
 def test_the_map_repeats_to_the_bit():
     vectors = np.random.default_rng(0).normal(size=(100, 8))
     first, again = tsne(vectors, 3, perplexity=10), tsne(vectors, 3, perplexity=10)
@@ -50,7 +67,7 @@ def test_bad_vectors_are_named(vectors, message):
 
 
 def test_bad_labels_and_too_many_neighbours_are_named():
-    with pytest.raises(EmbeddingError, match="6 vectors and 2 labels"):
+    with pytest.raises(EmbeddingError, match="6 vectors, 2 labels"):
         neighbour_purity(LINE, ["a", "b"], k=(1,))
     with pytest.raises(EmbeddingError, match="k = 10 needs at least 11"):
         neighbour_purity(LINE, list("aabbbb"))

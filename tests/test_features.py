@@ -1,5 +1,6 @@
 """The feature store: what the song files hold, nothing broken in it, and a build that goes on."""
 
+import hashlib
 import shutil
 
 import h5py
@@ -38,6 +39,45 @@ def test_a_row_is_the_beginning_of_its_song(built, demo_corpus):
     assert store.rows(store.track_ids[[3, 1, 3]]).tolist() == [3, 1, 3]
     with pytest.raises(features.FeatureError, match="1 tracks are not in the store"):
         store.rows(np.array(["TRNOBODY"]))
+
+
+def test_a_recording_is_known_by_its_frames_to_the_bit(built, demo_corpus, tmp_path):
+    """Two song files with the same segments have one digest, one changed value makes another."""
+    store = built[1]
+    assert len(set(store.recordings)) == store.n
+    row = b"".join(getattr(store, name)[5].tobytes() for name in ("chroma", "timbre", "start_s"))
+    assert store.recordings[5] == hashlib.blake2b(row, digest_size=16).hexdigest()
+
+    corpus = shutil.copytree(demo_corpus, tmp_path / "corpus")
+    paths = catalog.kept(built[0].read("catalog.parquet"))["path"]
+    source = h5py.File(corpus / paths[2])
+    for number in (5, 7):
+        with h5py.File(corpus / paths[number], "r+") as file:
+            for name in [name for name in source["analysis"] if name.startswith("segments")]:
+                del file["analysis"][name]
+                source.copy(f"analysis/{name}", file["analysis"])
+            if number == 7:
+                file["analysis/segments_timbre"][299, 11] += 1
+    source.close()
+    changed = features.build_store(make_run(tmp_path, corpus)).recordings
+    assert changed[5] == changed[2] == store.recordings[2] and changed[7] != changed[2]
+    assert (changed == store.recordings).sum() == store.n - 2
+
+
+def test_a_song_that_ends_before_the_cut_begins_is_no_recording(built, demo_corpus, tmp_path):
+    n_segments = catalog.kept(built[0].read("catalog.parquet"))["n_segments"].to_numpy()
+    offset = int(np.median(n_segments))
+    store = features.build_store(make_run(tmp_path, demo_corpus, offset=offset))
+    assert ((store.recordings == "") == (n_segments <= offset)).all()
+    assert 0 < (store.recordings == "").sum() < store.n
+
+
+def test_a_store_of_an_older_version_says_that_it_has_no_digests(built, tmp_path):
+    shutil.copy(built[1].file.filename, tmp_path / "store.h5")
+    with h5py.File(tmp_path / "store.h5", "r+") as file:
+        del file["recording"]
+    with pytest.raises(features.FeatureError, match=r"holds no digests .* run `msd-genre report`"):
+        _ = features.open_store(tmp_path).recordings
 
 
 def test_the_cut_is_a_parameter(demo_corpus, tmp_path, built):

@@ -31,8 +31,24 @@ def artists(stored):
     return stored.set_index("track_id").artist_id
 
 
+def calibration_error(confidence, right, weights, n_bins=15):
+    "Guo et al. (2017), bin by bin."
+    total = 0.0
+    for m in range(1, n_bins + 1):
+        inside = (confidence > (m - 1) / n_bins) & (confidence <= m / n_bins)
+        if weights[inside].sum() > 0:
+            share = weights[inside].sum() / weights.sum()
+            means = [np.average(x[inside], weights=weights[inside]) for x in (right, confidence)]
+            total += share * abs(means[0] - means[1])
+    return total
+
+
 def reference_scores(predictions, weights=None):
-    "The six scores with scikit-learn, over the genres that have a song (or a weight)."
+    """The scores with scikit-learn, over the genres that have a song (or a weight).
+
+    Of equal probabilities scikit-learn's top-k takes the last column, and any 0 if need be; ours
+    takes the first, and no 0. So it gets the columns in reverse, and rows with a 0 no weight.
+    """
     truth = predictions.genre.map(CLASSES.index).to_numpy()
     probability = predictions[[f"p_{name}" for name in CLASSES]].to_numpy()
     answer = probability.argmax(axis=1)
@@ -41,8 +57,18 @@ def reference_scores(predictions, weights=None):
     is_genre = (truth[:, None] == np.arange(len(CLASSES))).astype(int)
     weighted = {"sample_weight": weights}
     macro = {"labels": present, "average": "macro", "zero_division": 0, **weighted}
-    ap = reference.average_precision_score
+    ap, k = reference.average_precision_score, len(CLASSES)
+    own = probability[np.arange(len(truth)), truth]
+    top3 = reference.top_k_accuracy_score(
+        k - 1 - truth, probability[:, ::-1], k=3, labels=np.arange(k), normalize=False,
+        sample_weight=weights * (own > 0),
+    )  # fmt: skip
     return {
+        "top3_accuracy": top3 / weights.sum(),
+        "log_loss": reference.log_loss(
+            truth, np.clip(probability, 1e-15, 1), labels=np.arange(k), sample_weight=weights
+        ),
+        "calibration_error": calibration_error(probability.max(axis=1), truth == answer, weights),
         "accuracy": reference.accuracy_score(truth, answer, **weighted),
         "balanced_accuracy": reference.recall_score(truth, answer, **macro),
         "macro_f1": reference.f1_score(truth, answer, **macro),
@@ -56,6 +82,7 @@ def test_scores_equal_scikit_learn_and_the_stored_values(predictions):
     values = metrics.scores(predictions)
     stored = json.loads((DATA / "prediction_scores.json").read_text())["scores"]
     assert tuple(values) == metrics.SCORES
+    assert stored.keys() == values.keys()
     assert values == pytest.approx(stored, abs=1e-12)
     assert values == pytest.approx(reference_scores(predictions), abs=1e-12)
 
@@ -173,15 +200,30 @@ def test_the_steps_of_a_curve_sum_to_its_average_precision(predictions):
     assert areas == pytest.approx(table.ap.to_dict(), abs=1e-12)
 
 
-def test_majority_answers_one_genre_and_has_its_share_as_accuracy(predictions):
-    train = pd.Series(["Pop", "Pop", "Rock", "Rock", "Jazz"])  # of equals, the first by alphabet
+def test_majority_gives_every_song_the_shares_of_train(predictions):
+    train = pd.Series(["Pop"] * 3 + ["Rock"] * 2 + ["Jazz"])
     answers = metrics.majority_predictions(train, predictions)
-    assert set(answers.model) == {"majority"}
+    assert set(answers.model) == {"majority"} and answers.p_Polka.max() == 0
     values = metrics.scores(answers)
     assert values["accuracy"] == (predictions.genre == "Pop").mean()
     assert values["balanced_accuracy"] == pytest.approx(1 / 5)
-    with pytest.raises(MetricError, match="Waltz"):
-        metrics.majority_predictions(pd.Series(["Waltz"]), predictions)
+    assert values["top3_accuracy"] == predictions.genre.isin(["Pop", "Rock", "Jazz"]).mean()
+    share = predictions.genre.map({"Pop": 3 / 6, "Rock": 2 / 6, "Jazz": 1 / 6}).fillna(1e-15)
+    assert values["log_loss"] == pytest.approx(-np.log(share).mean(), abs=1e-12)
+    by_genre = metrics.per_class(answers).set_index("genre")
+    assert by_genre.ap.dropna().to_dict() == pytest.approx(
+        predictions.genre.value_counts(normalize=True).to_dict()
+    )
+    with pytest.raises(MetricError, match=r"train has songs of \['Waltz'\]"):
+        metrics.majority_predictions(pd.Series(["Rock", "Rock", "Waltz"]), predictions)
+
+
+def test_no_constant_answer_has_a_lower_log_loss_than_the_shares(predictions):
+    best = metrics.scores(metrics.majority_predictions(predictions.genre, predictions))["log_loss"]
+    rng = np.random.default_rng(0)
+    for shares in rng.dirichlet(np.ones(len(CLASSES)), size=50):
+        constant = predictions.assign(**{f"p_{g}": s for g, s in zip(CLASSES, shares, strict=True)})
+        assert metrics.scores(constant)["log_loss"] > best
 
 
 def test_a_genre_without_an_output_must_be_named_and_counts_as_probability_0(predictions):
@@ -258,3 +300,262 @@ def test_an_interval_of_few_songs_holds_its_own_value():
     assert constant.value == pytest.approx(1 / 3)
     assert constant.low == constant.high == pytest.approx(1 / 3)
     assert (scored.low <= scored.value).all() and (scored.value <= scored.high).all()
+
+
+def invented(truth, probability, classes="ABC", **columns):
+    "A predictions table of these songs."
+    fixed = {"model": "m", "protocol": "p", "fold": 0, "seed": 1, "part": "test"}
+    table = pd.DataFrame({"track_id": [f"TR{i:06d}" for i in range(len(truth))], "genre": truth})
+    outputs = pd.DataFrame(np.asarray(probability), columns=[f"p_{name}" for name in classes])
+    return table.assign(**(fixed | columns)).join(outputs)
+
+
+def draw_corpus(rng, n_artists, skill=1.2, classes="ABC", shares=(0.6, 0.3, 0.1)):
+    """Artists with 1 to 12 songs, of one genre each, some easier than others.
+
+    Returns predictions and the artist of each song. The tests below know the truth about these.
+    """
+    artist = np.repeat(np.arange(n_artists), rng.geometric(0.25, n_artists).clip(max=12))
+    genre = rng.choice(len(classes), n_artists, p=shares)[artist]
+    logit = 0.7 * rng.normal(size=(len(artist), len(classes)))
+    logit += rng.normal(size=(n_artists, len(classes)))[artist]
+    logit[np.arange(len(artist)), genre] += skill
+    p = np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True)
+    table = invented(np.array(list(classes))[genre], p, classes)
+    return table, pd.Series(artist, table.track_id)
+
+
+def test_intervals_cover_the_truth_and_those_of_songs_do_not():
+    """200 corpora of 120 artists: nineteen in twenty intervals should hold the score at large.
+
+    A share of 200 has a standard error of 0.015 at 0.95.
+    """
+    rng, count = np.random.default_rng(11), 200
+    at_large = metrics.scores(draw_corpus(rng, 40_000)[0])
+    names = ["macro_f1", "balanced_accuracy", "accuracy", "macro_ap", "micro_ap", "log_loss"]
+    truth = np.array([at_large[name] for name in names])
+    by_artist, by_song = np.zeros(len(names)), np.zeros(len(names))
+    for number in range(count):
+        table, artists = draw_corpus(rng, 120)
+        songs = pd.Series(range(len(table)), table.track_id)
+        for groups, covered in ((artists, by_artist), (songs, by_song)):
+            drawn = metrics.score_intervals(table, groups, 200, number).set_index("score")
+            low, high = drawn.loc[names, "low"], drawn.loc[names, "high"]
+            covered += ((low <= truth) & (truth <= high)).to_numpy()
+    assert ((by_artist / count > 0.90) & (by_artist / count < 0.99)).all(), by_artist / count
+    assert (by_song / count < 0.85).all(), by_song / count
+
+
+def test_the_interval_of_the_calibration_error_holds_its_value():
+    "Without the correction it lies above: resamples make gaps of their own."
+    rng = np.random.default_rng(4)
+    confidence = rng.uniform(0.4, 1, 600)
+    truth = np.where(rng.random(600) < confidence, "A", np.where(rng.random(600) < 0.5, "B", "C"))
+    rest = (1 - confidence) / 2
+    table = invented(truth, np.c_[confidence, rest, rest])
+    groups = pd.Series(range(600), table.track_id)
+    weights = metrics.artist_weights(groups, 300, 0)
+    row = metrics.score_intervals(table, groups, 300).set_index("score").loc["calibration_error"]
+    assert row.low < row.value < row.high
+    raw = metrics.weighted_scores(table, weights).calibration_error
+    assert row.value < raw.quantile(0.1)
+    assert row.high - row.low <= raw.quantile(0.975) - raw.quantile(0.025) + 1e-12
+
+
+def test_paired_intervals_are_narrower_and_cover_the_truth():
+    """Two models that stumble over the same artists; the difference of their scores is known."""
+    rng, count = np.random.default_rng(5), 150
+
+    def two(n_artists):
+        table, artists = draw_corpus(rng, n_artists)
+        p = table[["p_A", "p_B", "p_C"]].to_numpy() * np.exp(0.8 * rng.normal(size=(len(table), 3)))
+        return {"one": table, "other": invented(table.genre, p / p.sum(axis=1)[:, None])}, artists
+
+    large, _ = two(40_000)
+    names = ["macro_f1", "accuracy", "log_loss"]
+    truth = [metrics.scores(large["other"])[n] - metrics.scores(large["one"])[n] for n in names]
+    covered = np.zeros(len(names))
+    for number in range(count):
+        tables, artists = two(120)
+        pair = metrics.paired_differences(tables, "one", artists, 200, number).set_index("score")
+        low, high = pair.loc[names, "low"], pair.loc[names, "high"]
+        covered += ((low <= truth) & (truth <= high)).to_numpy()
+    assert ((covered / count > 0.90) & (covered / count < 0.99)).all(), covered / count
+    apart = [metrics.score_intervals(t, artists, 200).set_index("score") for t in tables.values()]
+    errors = [(table.high - table.low).loc[names] for table in apart]
+    unpaired = np.sqrt(errors[0] ** 2 + errors[1] ** 2)
+    assert ((pair.high - pair.low).loc[names] < 0.8 * unpaired).all()
+
+
+def test_a_difference_is_that_of_the_scores_and_its_resamples_are_shared(predictions, artists):
+    other = predictions.assign(p_Rock=predictions.p_Pop, p_Pop=predictions.p_Rock)
+    tables = {"a": predictions, "b": other, "same": predictions}
+    pair = metrics.paired_differences(tables, "a", artists, n_boot=100, seed=2)
+    assert pair.model.unique().tolist() == ["b", "same"]
+    ours, theirs = metrics.scores(other), metrics.scores(predictions)
+    b = pair.query("model == 'b'").set_index("score")
+    expected = {name: ours[name] - theirs[name] for name in metrics.SCORES}
+    assert b.difference.to_dict() == pytest.approx(expected, abs=1e-12)
+    same = pair.query("model == 'same'")
+    assert (same[["difference", "low", "high", "better"]] == 0).all(axis=None)
+    weights = metrics.artist_weights(predictions.track_id.map(artists), 100, seed=2)
+    drawn = [metrics.weighted_scores(t, weights, fill_absent=True) for t in (other, predictions)]
+    gain = (drawn[0] - drawn[1]).macro_f1
+    assert b.loc["macro_f1", "low"] == pytest.approx(gain.quantile(0.025), abs=1e-12)
+    assert b.loc["macro_f1", "better"] == (gain > 0).mean()
+    loss = (drawn[0] - drawn[1]).log_loss  # lower is better
+    assert b.loc["log_loss", "better"] == (loss < 0).mean() != (loss > 0).mean()
+
+
+def test_a_difference_needs_a_known_reference_and_the_same_songs(predictions, artists):
+    with pytest.raises(MetricError, match=r"no model 'c' .* there are \['a'\]"):
+        metrics.paired_differences({"a": predictions}, "c", artists)
+    with pytest.raises(MetricError, match="same songs in the same order: b is not like a"):
+        metrics.paired_differences({"a": predictions, "b": predictions[::-1]}, "a", artists)
+    with pytest.raises(MetricError, match="no artist for track"):
+        metrics.paired_differences({"a": predictions}, "a", artists.iloc[:-1])
+
+
+MIX = pd.Series({"Rock": 0.2, "Pop": 0.3, "Jazz": 0.1, "Folk": 0.4})  # Polka: none
+
+
+def test_a_mix_gives_genres_their_shares(predictions, artists):
+    "Equal to scikit-learn with rows weighted by share / songs of the genre; Polka has none."
+    weight = (predictions.genre.map(MIX / predictions.genre.value_counts()).fillna(0)).to_numpy()
+    expected = reference_scores(predictions, weight)
+    table = metrics.score_intervals(predictions, artists, n_boot=50, mix=MIX)
+    assert table.set_index("score").value.to_dict() == pytest.approx(expected, abs=1e-12)
+    assert (table.low <= table.value).all() and (table.value <= table.high).all()
+    scaled = metrics.score_intervals(predictions, artists, n_boot=50, mix=7 * MIX)
+    pd.testing.assert_frame_equal(table, scaled, rtol=0, atol=1e-12)
+
+
+def test_in_the_songs_own_mix_only_the_resamples_differ(predictions, artists):
+    own = predictions.genre.value_counts(normalize=True)
+    mixed = metrics.score_intervals(predictions, artists, mix=own, n_boot=100).set_index("score")
+    assert mixed.value.to_dict() == pytest.approx(metrics.scores(predictions), abs=1e-12)
+    free = metrics.score_intervals(predictions, artists, n_boot=100).set_index("score")
+    assert mixed.incomplete.iloc[0] == free.incomplete.iloc[0] > 0
+
+
+def test_each_resample_has_the_mix_whatever_it_drew(predictions, artists):
+    weights = metrics.artist_weights(predictions.track_id.map(artists), 30, seed=0)
+    drawn = metrics.weighted_scores(predictions, weights, mix=MIX)
+    counts = predictions.genre.value_counts()
+    for i in range(30):
+        taken = pd.Series(weights[:, i].astype(float))
+        sums = taken.groupby(predictions.genre).sum()
+        taken = taken.where(predictions.genre.map(sums) > 0, 1.0)  # absent: all of its rows
+        per_song = MIX / sums.where(sums > 0, counts)
+        taken *= predictions.genre.map(per_song).fillna(0)
+        expected = reference_scores(predictions, taken.to_numpy())
+        assert drawn.loc[i, list(expected)].to_dict() == pytest.approx(expected, abs=1e-12)
+
+
+def test_in_equal_shares_accuracy_is_balanced_accuracy(predictions, artists):
+    equal = pd.Series(1.0, predictions.genre.unique())
+    table = metrics.score_intervals(predictions, artists, 50, mix=equal).set_index("score")
+    columns = ["value", "low", "high"]
+    expected = table.loc["balanced_accuracy", columns].to_dict()
+    assert table.loc["accuracy", columns].to_dict() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("mix", "message"),
+    [
+        (pd.Series({"Rock": 0.5, "Opera": 0.5}), r"mix has \['Opera'\], of which there is no song"),
+        (pd.Series({"Rock": 0.5, "Waltz": 0.5}), r"mix has \['Waltz'\]"),
+        (pd.Series({"Rock": 1.5, "Pop": -0.5}), "share >= 0"),
+        (pd.Series({"Rock": 1.0, "Pop": np.nan}), "share >= 0"),
+        (pd.Series({"Rock": 0.0}), "not all of them 0"),
+        (pd.Series([0.5, 0.5], index=["Rock", "Rock"]), "each genre once"),
+    ],
+)
+def test_a_mix_that_cannot_be_had_is_refused(predictions, artists, mix, message):
+    with pytest.raises(MetricError, match=message):
+        metrics.score_intervals(predictions, artists, n_boot=5, mix=mix)
+
+
+def test_reliability_has_every_song_once_and_adds_up_to_the_error(predictions):
+    table = metrics.reliability(predictions, n_bins=15)
+    assert table.columns.tolist() == ["low", "high", "confidence", "accuracy", "songs"]
+    assert table.songs.sum() == len(predictions) and table.songs.min() > 0
+    assert ((table.low < table.confidence) & (table.confidence <= table.high)).all()
+    gap = (table.accuracy - table.confidence).abs() @ table.songs / table.songs.sum()
+    assert gap == pytest.approx(metrics.scores(predictions)["calibration_error"], abs=1e-12)
+
+
+def test_a_sure_and_a_hedged_answer_fall_into_their_own_bins():
+    third = [1 / 3] * 3
+    table = metrics.reliability(invented(["A", "A", "B"], [[1, 0, 0], third, [1, 0, 0]]))
+    assert table.songs.tolist() == [1, 2]
+    assert table.low.tolist() == pytest.approx([0.3, 0.9])
+    assert table.accuracy.tolist() == [1, 0.5]
+
+
+def test_a_genre_of_probability_0_is_not_among_the_three():
+    "One song, sure of A: whether B or C, it was not among the answers."
+    table = invented(["B", "A", "D"], [[1, 0, 0, 0], [1, 0, 0, 0], [0.4, 0.3, 0.2, 0.1]], "ABCD")
+    values = metrics.scores(table)
+    assert values["top3_accuracy"] == pytest.approx(1 / 3)
+    assert values["log_loss"] == pytest.approx(-np.log([1e-15, 1, 0.1]).mean())
+
+
+def test_missed_songs_are_those_that_all_get_wrong():
+    truth = ["A", "B", "C", "A"]
+    one = invented(truth, [[0.1, 0.8, 0.1], [0, 0.9, 0.1], [0.5, 0.3, 0.2], [0, 0, 1]])
+    two = invented(truth, [[0.2, 0.2, 0.6], [0.6, 0.4, 0], [0.3, 0.4, 0.3], [0, 0, 1]])
+    three = invented(truth, [[0.2, 0.7, 0.1], [0, 1, 0], [0.3, 0.6, 0.1], [0.6, 0.4, 0]])
+    missed = metrics.missed_by_all({"one": one, "two": two, "three": three})
+    assert missed.track_id.tolist() == ["TR000000", "TR000002"]
+    assert missed.answer.tolist() == ["B", "B"]
+    assert missed.confidence.tolist() == pytest.approx([0.7, 0.5])
+    assert missed.p_true.tolist() == pytest.approx([0.5 / 3, 0.2])
+    fewer = metrics.missed_by_all({"one": one, "two": two.drop(columns="p_C").assign(
+        p_B=two.p_B + two.p_C)})
+    assert fewer.track_id.tolist() == ["TR000003", "TR000002", "TR000000"]
+    copies = {n: pd.concat([t, t]).assign(part="validation") for n, t in {"1": one, "2": two}.items()}
+    assert metrics.missed_by_all(copies).track_id.is_unique
+
+
+def test_the_spread_over_folds_and_over_seeds(predictions):
+    "Three folds under seed 1, two seeds on fold 0: each is compared with the other held."
+    parts = [predictions.iloc[i::3] for i in range(3)]
+    trainings = [part.assign(fold=fold) for fold, part in enumerate(parts)]
+    other = parts[0].assign(fold=0, seed=7, p_Rock=parts[0].p_Pop, p_Pop=parts[0].p_Rock)
+    table = metrics.spread(pd.concat([*trainings, other])).set_index(["over", "score"])
+    each = pd.DataFrame([metrics.scores(part, CLASSES) for part in parts])
+    over = table.loc["folds"]
+    assert (over.n == 3).all()
+    assert over["mean"].to_dict() == pytest.approx(each.mean().to_dict())
+    assert over["sd"].to_dict() == pytest.approx(each.std().to_dict())
+    assert over["low"].to_dict() == pytest.approx(each.min().to_dict())
+    assert over["high"].to_dict() == pytest.approx(each.max().to_dict())
+    two = [metrics.scores(parts[0])["macro_f1"], metrics.scores(other)["macro_f1"]]
+    seeds = table.loc["seeds", "macro_f1"]
+    assert seeds.n == 2 and [seeds.low, seeds.high] == sorted(two)
+    folds_only = metrics.spread(pd.concat(trainings))
+    assert set(folds_only.over) == {"folds"}
+    with pytest.raises(MetricError, match="one fold and one seed"):
+        metrics.spread(predictions)
+
+
+def test_a_table_of_scores_puts_the_best_first_also_where_less_is_better(predictions, artists):
+    tables = {"a": predictions, "b": predictions.assign(
+        p_Rock=predictions.p_Pop, p_Pop=predictions.p_Rock)}
+    scored = metrics.score_models(tables, artists, predictions.genre, n_boot=20)
+    for score in metrics.SCORES:
+        order = metrics.score_table(scored, sort_by=score, scores=[score]).model.tolist()
+        value = scored.query("score == @score").set_index("model").value
+        lowest_first = score in metrics.LOWER_IS_BETTER
+        assert value[order].is_monotonic_increasing if lowest_first else (
+            value[order].is_monotonic_decreasing)
+    columns = ["model", "macro-F1", "balanced accuracy", "accuracy", "top-3 accuracy"]
+    columns += ["macro AP", "micro AP", "log loss", "ECE"]
+    assert metrics.score_table(scored).columns.tolist() == columns
+    chosen = metrics.score_table(scored, scores=["log_loss", "macro_f1"])
+    assert chosen.columns.tolist() == ["model", "log loss", "macro-F1"]
+    old = scored[scored.score.isin(["macro_f1", "accuracy"])]  # recorded before the others were
+    assert metrics.score_table(old).columns.tolist() == ["model", "macro-F1", "accuracy"]
+    with pytest.raises(MetricError, match=r"no score \['log_loss'\]"):
+        metrics.score_table(old, scores=["log_loss"])

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from msd_genre import published
+from msd_genre.embedding import neighbour_purity
 from msd_genre.genres import WRITEUP_GENRES
 from msd_genre.metrics import SCORES
 from msd_genre.songs import SongError
@@ -57,11 +58,49 @@ def test_best_validation_accuracy_is_the_best_of_the_grid():
     assert round(best, 4) in table.value[table.part == "validation"].tolist()
 
 
-@pytest.mark.parametrize("name", ["genre_counts", "grid_history", "funnel", "scores"])
+@pytest.mark.parametrize("name", ["genre_counts", "grid_history", "funnel", "scores",
+                                  "embedding_points"])
 def test_each_file_names_its_source(name):
     text = files("msd_genre").joinpath("data", f"published_{name}.json").read_text("utf-8")
     assert json.loads(text)["source"] == published.SOURCE
     assert published.SOURCE_URL in published.SOURCE
+
+
+def test_the_points_are_songs_without_names():
+    points = published.embedding_points()
+    assert list(points.columns) == ["genre", "x", "y", "artist"]
+    assert len(points) == 2_921 and not points.isna().any(axis=None)
+    assert set(points.genre) < set(WRITEUP_GENRES)
+    # Artists are the numbers from 0 on, each used, in an order that is not that of the songs.
+    assert sorted(points.artist.unique()) == list(range(1_818))
+    assert not points.artist.drop_duplicates().is_monotonic_increasing
+    text = files("msd_genre").joinpath("data", "published_embedding_points.json").read_text("utf-8")
+    words = {word for word in json.loads(text)["rows"] if word}
+    assert words == {"genre", "x", "y", "artist"}, "no titles, no names"
+
+
+def test_the_map_shows_neighbours_of_one_genre_and_artists_on_both_sides():
+    """The facts that chapter 08 rests on, as computed from the figure's own data before."""
+    points = published.embedding_points()
+    purity = neighbour_purity(points[["x", "y"]].to_numpy(), points.genre, k=[10])
+    assert purity.purity[0] == pytest.approx(0.811, abs=0.001)
+    overlap = published.artist_overlap(points)
+    assert overlap.known.mean() == pytest.approx(0.53, abs=0.01)
+    assert overlap.right.mean() == pytest.approx(0.86, abs=0.02)
+
+
+def test_artist_overlap_is_counted_as_said():
+    """One artist's songs in two genres: whatever the split, its usual genre is the larger one."""
+    points = pd.DataFrame({"genre": ["Pop"] * 30 + ["Rock"] * 10, "artist": 7})
+    table = published.artist_overlap(points, test_share=0.25, n_splits=200)
+    assert len(table) == 200 and table.known.eq(1).all()
+    assert table.right.mean() == pytest.approx(0.75, abs=0.03)
+    assert table.equals(published.artist_overlap(points, test_share=0.25, n_splits=200))
+    # Of two songs by each of many artists, one in four is drawn for the test: its fellow is in
+    # train with probability 60 / 79.
+    pairs = pd.DataFrame({"genre": "Rock", "artist": np.repeat(range(40), 2)})
+    known = published.artist_overlap(pairs, test_share=0.25, n_splits=400).known
+    assert known.mean() == pytest.approx(60 / 79, abs=0.02)
 
 
 @pytest.fixture

@@ -1,17 +1,20 @@
 """Splits: no leak where none is declared, the write-up's own numbers where they can be, errors."""
 
 import os
+import shutil
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
 from msd_genre import published, splits
-from msd_genre.splits import SplitError
+from msd_genre.splits import LeakError, SplitError
 
 SMALL = {"largest": 60, "others": 30}
+DRAWN = ["as_coded", "as_written", "artist"]  # the protocols that need no lists
 
 
 def invented_catalog(counts, seed=0, songs_per_artist=4.0):
@@ -27,7 +30,10 @@ def invented_catalog(counts, seed=0, songs_per_artist=4.0):
     guests = rng.permutation(len(table))[: len(table) // 20]
     table.loc[guests, "artist_id"] = rng.permutation(table.artist_id[guests])
     table["track_id"] = [f"TR{i:05d}" for i in rng.permutation(len(table))]
-    table["song_id"] = "SO" + table.track_id.str[2:]
+    number = table.track_id.str[2:]
+    table["song_id"], table["title"] = "SO" + number, "Song " + number
+    table["artist_name"] = "The Artist " + table.artist_id.str[2:]
+    table["recording"] = "digest " + number
     return table
 
 
@@ -46,12 +52,29 @@ def rows_of(split, part):
     return split[split.part == part].set_index("track_id").copies
 
 
+def tracks_of(split, part):
+    return set(split.track_id[split.part == part])
+
+
+def lists_of(catalog):
+    "Every fifth artist for test, as `read_lists` gives it."
+    ids = sorted(set(catalog.artist_id))
+    part = np.where(np.arange(len(ids)) % 5 == 0, "test", "train")
+    return pd.DataFrame({"id": ids, "part": part})
+
+
+def split_by(protocol, catalog, seed, **choices):
+    "`make_split`, with lists where the protocol needs them."
+    listed = lists_of(catalog) if protocol == "official" else None
+    return splits.make_split(catalog, protocol, seed, listed=listed, **{**SMALL, **choices})
+
+
 @pytest.mark.parametrize("protocol", splits.PROTOCOLS)
 def test_a_split_is_the_same_whatever_the_order_of_rows(catalog, protocol):
-    first = splits.make_split(catalog, protocol, 7, **SMALL)
+    first = split_by(protocol, catalog, 7)
     shuffled = catalog.sample(frac=1, random_state=1)
-    pd.testing.assert_frame_equal(first, splits.make_split(shuffled, protocol, 7, **SMALL))
-    assert not first.equals(splits.make_split(catalog, protocol, 8, **SMALL))
+    pd.testing.assert_frame_equal(first, split_by(protocol, shuffled, 7))
+    assert not first.equals(split_by(protocol, catalog, 8))
     assert first.columns.tolist() == ["protocol", "fold", "part", "track_id", "copies"]
 
 
@@ -61,13 +84,13 @@ def test_a_split_is_the_same_in_another_process(catalog, tmp_path):
     code = (
         "import pandas as pd\nfrom msd_genre.splits import *\n"
         "catalog = pd.read_parquet('catalog.parquet')\n"
-        "for protocol in PROTOCOLS:\n"
+        "for protocol in ('as_coded', 'as_written', 'artist'):\n"
         "    split = make_split(catalog, protocol, 7)\n"
         "    split.assign(row=expand(split, 'train')[0]).to_parquet(f'{protocol}.parquet')"
     )
     env = {**os.environ, "PYTHONHASHSEED": "12345"}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True)
-    for protocol in splits.PROTOCOLS:
+    for protocol in DRAWN:
         split = splits.make_split(catalog, protocol, 7)
         expected = split.assign(row=splits.expand(split, "train")[0])
         made = pd.read_parquet(tmp_path / f"{protocol}.parquet")
@@ -80,8 +103,9 @@ def test_artist_has_no_artist_and_no_track_on_two_sides(catalog, fold):
     assert not split.track_id.duplicated().any()
     artists = split.merge(catalog).groupby("artist_id").part.nunique()
     assert (artists == 1).all()
-    leaks = splits.leak_check(split, catalog)
-    assert set(leaks.kind) == {"track", "song", "artist"} and (leaks["count"] == 0).all()
+    leaks = splits.refuse_leaks(split, catalog)
+    assert len(leaks) == 8 and set(leaks.kind) == set(splits.KINDS)
+    assert (leaks["count"] == 0).all() and not leaks.declared.any()
 
 
 def test_artist_folds_test_every_song_once(catalog):
@@ -165,27 +189,357 @@ def test_a_genre_whose_songs_all_fall_into_test_is_dropped_there_too():
             assert set(split.merge(catalog).genre) == {"Rock", "Pop"}
 
 
-def test_a_leak_of_each_kind_is_counted(catalog):
+@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize(
+    ("given", "kinds"),
+    [
+        (["artist_id"], {"artist"}),  # two names, one id
+        (["artist_name"], {"artist"}),  # two ids, one name
+        (["song_id"], {"song", "artist"}),
+        (["recording"], {"recording", "artist"}),  # the same segments, all else different
+        (["artist_name", "title"], {"recording", "artist"}),
+    ],
+    ids=["id", "name", "song", "segments", "title"],
+)
+def test_a_planted_leak_is_refused_and_a_new_split_has_none(catalog, part, given, kinds):
+    "A song of the part is given what a train song has; its artist's other songs leak with it."
     split = splits.make_split(catalog, "artist", 1, **SMALL)
-    train = split[(split.part == "train") & (split.copies > 0)].merge(catalog).iloc[0]
-    unused = split[(split.part == "train") & (split.copies == 0)].iloc[[0]]
-    n_test = (split.part == "test").sum()
+    known = catalog.set_index("track_id")
+    seen = rows_of(split, "train").pipe(lambda copies: copies[copies > 0]).index[0]
+    here = rows_of(split, part).index
+    leaked = here[known.artist_id[here] == known.artist_id[here[0]]]
 
-    track = split[split.track_id == train.track_id].assign(part="test", copies=1)
-    table = splits.leak_check(pd.concat([split, track]), catalog).set_index(["kind", "part"])
-    assert (table.xs("test", level="part")["count"] == 1).all()
-    assert table.loc[("track", "test"), "share"] == 1 / (n_test + 1)
+    planted = known.copy()
+    planted.loc[leaked[0], given] = known.loc[seen, given].to_numpy()
+    if "artist_name" in given:  # as another source would write it
+        name = known.artist_name[seen].removeprefix("The ").upper()
+        planted.loc[leaked[0], "artist_name"] = f"{name} feat. Somebody"
+    if "title" in given:
+        planted.loc[leaked[0], "title"] += " (Album Version)"
+    planted = planted.reset_index()
 
-    test = split[split.part == "test"].iloc[0].track_id
-    for column, kind in {"song_id": "song", "artist_id": "artist"}.items():
-        planted = catalog.copy()
-        planted.loc[planted.track_id == test, column] = train[column]
-        table = splits.leak_check(split, planted)
-        assert table[table["count"] > 0][["kind", "part"]].to_numpy().tolist() == [[kind, "test"]]
+    with pytest.raises(LeakError, match="the split 'artist', fold 0, leaks: ") as error:
+        splits.refuse_leaks(split, planted)
+    for kind in kinds:
+        count = len(leaked) if kind == "artist" else 1
+        said = f"{count} rows of {part} have their {kind} in train"
+        assert said in str(error.value) and leaked[0] in str(error.value)
+    found = splits.leak_check(split, planted)
+    assert set(found[found["count"] > 0].kind) == kinds
+    assert set(found[found["count"] > 0].part) == {part}
 
-    # A song of train that was not drawn is never shown, so it leaks nothing.
-    table = splits.leak_check(pd.concat([split, unused.assign(part="test", copies=1)]), catalog)
-    assert table[table.kind == "track"]["count"].sum() == 0
+    again = splits.make_split(planted, "artist", 1, **SMALL)
+    assert (splits.refuse_leaks(again, planted)["count"] == 0).all()
+    assert again.set_index("track_id").part[[seen, leaked[0]]].nunique() == 1
+
+
+@pytest.mark.parametrize("protocol", ["as_written", "artist", "official"])
+@pytest.mark.parametrize("copies", [0, 1, 5])
+def test_a_copy_of_a_validation_row_in_train_is_refused(catalog, protocol, copies):
+    "Also where it was not drawn: baselines learn from each song of train."
+    split = split_by(protocol, catalog, 1)
+    track = rows_of(split, "validation").index[0]
+    copy = split[split.track_id == track].assign(part="train", copies=copies)
+    table = splits.leak_check(pd.concat([split, copy]), catalog).set_index(["kind", "part"])
+    n_validation = len(rows_of(split, "validation"))
+    assert table.loc[("track", "validation"), "count"] == 1
+    assert table.loc[("track", "validation"), "share"] == 1 / n_validation
+    with pytest.raises(LeakError, match=f"1 rows of validation have their track in .*{track}"):
+        splits.refuse_leaks(pd.concat([split, copy]), catalog)
+
+
+@pytest.mark.parametrize("protocol", splits.PROTOCOLS)
+@pytest.mark.parametrize("side", ["train", "validation"])
+def test_a_test_song_that_was_seen_before_is_refused_by_every_protocol(catalog, protocol, side):
+    split = split_by(protocol, catalog, 1)
+    track = rows_of(split, "test").index[0]
+    copy = split[(split.track_id == track) & (split.part == "test")].assign(part=side)
+    with pytest.raises(LeakError, match=f"1 rows of test have their track in .*{track}"):
+        splits.refuse_leaks(pd.concat([split, copy]), catalog)
+
+
+def test_declared_leaks_are_counted_and_not_refused(catalog):
+    artist_of = catalog.set_index("track_id").artist_id
+    for protocol in ("as_coded", "as_written"):
+        split = splits.make_split(catalog, protocol, 1, **SMALL)
+        table = splits.refuse_leaks(split, catalog).set_index(["kind", "part"])
+        train = artist_of[sorted(tracks_of(split, "train"))]
+        rows = rows_of(split, "validation")
+        known = rows[artist_of[rows.index].isin(train).to_numpy()].sum()
+        assert table.loc[("artist", "validation"), "count"] == known > 0
+        assert table.declared[[("artist", "validation"), ("artist", "test")]].all()
+        assert not table.declared["track", "test"]
+        copied = rows[rows.index.isin(rows_of(split, "train").index)].sum()
+        assert table["count"]["track", "validation"] == copied
+        assert (copied > 0) == table.declared["track", "validation"] == (protocol == "as_coded")
+
+
+@pytest.mark.parametrize("name", ["artist", "artist-natural", "my_own"])
+def test_what_is_declared_goes_by_the_protocol_and_nothing_by_default(catalog, name):
+    split = splits.make_split(catalog, "as_written", 1, **SMALL)
+    splits.refuse_leaks(split.assign(protocol="as_written-natural"), catalog)
+    with pytest.raises(LeakError, match=f"the split '{name}', fold 0, leaks: .* their artist in"):
+        splits.refuse_leaks(split.assign(protocol=name), catalog)
+
+
+def test_a_missing_or_empty_name_joins_nothing(catalog):
+    "Nor does a name of signs alone, a title, or a song without segments in its cut."
+    songs = catalog.drop_duplicates("artist_id").head(6)
+    for name in ("artist_name", "song_id", "recording", "title"):
+        for empty in ("", None, np.nan):
+            assert splits.artist_groups(songs.assign(**{name: empty})).nunique() == 6
+            assert splits.recording_groups(songs.assign(**{name: empty})).nunique() == 6
+    for name in ("!!!", "???"):
+        assert splits.artist_groups(songs.assign(artist_name=name)).nunique() == 6
+    split = splits.make_split(catalog, "artist", 1, **SMALL)
+    empty = catalog.assign(artist_name="", title="", song_id=None, recording="")
+    assert (splits.refuse_leaks(split, empty)["count"] == 0).all()
+
+
+def test_columns_that_are_not_there_are_not_compared(catalog):
+    bare = catalog[["track_id", "artist_id", "genre"]]
+    split = splits.make_split(bare, "artist", 1, **SMALL)
+    assert set(splits.leak_check(split, bare).kind) == {"track", "artist"}
+    ids = splits.artist_groups(bare)
+    assert (ids == catalog.set_index("track_id").artist_id).all()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("The Beatles", "BEATLES"),
+        ("Björk", "Bjork"),
+        ("Jay-Z", "Jay Z"),
+        ("AC/DC", "ACDC"),
+        ("Simon & Garfunkel", "Simon And Garfunkel"),
+        ("Eve", "Eve (feat. Gwen)"),
+        ("Eve", "Eve ft. Gwen"),
+        ("Eve", "Eve Featuring Gwen & Others"),
+        ("Ｅｖｅ", "Eve"),
+    ],
+)
+def test_names_that_are_the_same(one, other):
+    assert splits.plain_name(one) == splits.plain_name(other) != ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Little Feat", "Little"), ("The The", "The Theremin"), ("Ft. Worth", ""), ("玉置", "玉木")],
+)
+def test_names_that_are_not_the_same(one, other):
+    assert splits.plain_name(one) != splits.plain_name(other)
+
+
+def test_an_edition_is_the_same_recording_and_a_live_one_is_not():
+    same = ["Hey", "hey (Album Version)", "Hey [2009 Digital Remaster]", "Hey (ft. Eve) (Explicit)"]
+    assert len({splits.plain_title(title) for title in same}) == 1
+    others = ["Hey (Live)", "Hey (Remix)", "Hey [feat. Eve] [Remix A]", "Hey You", "Hey (Version)"]
+    assert len({splits.plain_title(title) for title in ["Hey", *others]}) == 1 + len(others)
+
+
+def test_groups_do_not_depend_on_the_order_of_rows(catalog):
+    songs = catalog.assign(song_id=catalog.song_id.where(catalog.index % 7 > 0, "SO1"))
+    shuffled = songs.sample(frac=1, random_state=3)
+    for groups in (splits.artist_groups, splits.recording_groups):
+        expected = groups(songs)
+        assert (groups(shuffled)[expected.index] == expected).all()
+    assert expected.nunique() == len(songs)  # one song, yet no track is the same recording
+    assert splits.artist_groups(songs).nunique() < songs.artist_id.nunique()
+
+
+def test_nothing_may_be_fitted_on_more_than_train(catalog):
+    for protocol in splits.PROTOCOLS:
+        split = split_by(protocol, catalog, 1)
+        train = split.track_id[split.part == "train"]
+        splits.check_fitted(split, train, "the scaler")
+        splits.check_fitted(split, train[rows_of(split, "train").to_numpy() > 0], "the scaler")
+        for part in ("validation", "test"):
+            other = sorted(tracks_of(split, part) - set(train))[0]
+            message = f"the weighting was fitted on 1 songs that are not in train.* such as {other}"
+            with pytest.raises(LeakError, match=message):
+                splits.check_fitted(split, [*train, other], "the weighting")
+    everything = np.array(catalog.track_id, dtype=str)
+    with pytest.raises(LeakError, match="the vocabulary was fitted on"):
+        splits.check_fitted(split, everything, "the vocabulary")
+
+
+@pytest.mark.parametrize("fold", range(5))
+def test_another_resampling_has_the_same_test_and_validation_parts(catalog, fold):
+    sizes = {"natural": {"largest": None, "others": None}, "equal": {"largest": 30, "others": 30}}
+    artist = splits.make_split(catalog, "artist", 2, fold=fold, **SMALL)
+    for suffix, chosen in sizes.items():
+        name = f"artist-{suffix}"
+        other = splits.make_split(catalog, "artist", 2, fold=fold, name=name, **chosen)
+        assert set(other.protocol) == {name} and splits.protocol_of(name) == "artist"
+        same = ["fold", "part", "track_id"]
+        pd.testing.assert_frame_equal(other[same], artist[same])
+        held = artist.part != "train"
+        assert (other.copies[held] == artist.copies[held]).all()
+        assert not other.copies.equals(artist.copies)
+        assert (splits.refuse_leaks(other, catalog)["count"] == 0).all()
+
+
+def write_lists(folder, **parts):
+    for part, text in parts.items():
+        (folder / f"{part}.txt").write_text(text)
+    return {part: folder / f"{part}.txt" for part in parts}
+
+
+def test_official_takes_the_lists_and_cuts_validation_by_artist(catalog, tmp_path):
+    ids = sorted(set(catalog.artist_id))
+    train, test = ids[::4] + ids[1::4], ids[2::4]
+    files = write_lists(
+        tmp_path, train="# for learning\n\n" + "\n".join(train),
+        test="".join(f"{one}<SEP>a name, and more\r\n" for one in test),
+    )  # fmt: skip
+    listed = splits.read_lists(files)
+    split = splits.make_split(catalog, "official", 1, listed=listed, min_songs=4, **SMALL)
+    artist = split.track_id.map(catalog.set_index("track_id").artist_id)
+    assert set(artist[split.part == "test"]) <= set(test)
+    assert set(artist[split.part != "test"]) <= set(train)
+    unlisted = catalog[~catalog.artist_id.isin(train + test)]
+    assert len(unlisted) and not unlisted.track_id.isin(split.track_id).any()
+    assert (splits.refuse_leaks(split, catalog)["count"] == 0).all()
+
+
+def test_official_lists_of_tracks_leak_by_artist_and_say_so(catalog, tmp_path):
+    tracks = catalog.track_id[catalog.genre != "Polka"].tolist()
+    files = write_lists(tmp_path, train="\n".join(tracks[::2]), test="\n".join(tracks[1::2]))
+    listed = splits.read_lists(files)
+    split = splits.make_split(catalog, "official", 1, listed=listed, **SMALL)
+    assert tracks_of(split, "test") == set(tracks[1::2])
+    table = splits.refuse_leaks(split, catalog).set_index(["kind", "part"])
+    assert table["count"]["artist", "test"] > 0 and table.declared["artist", "test"]
+    assert table["count"]["artist", "validation"] == 0  # cut by artist
+
+
+def test_an_official_validation_list_is_taken_and_its_leaks_are_refused(catalog, tmp_path):
+    ids = sorted(set(catalog.artist_id))
+    files = write_lists(tmp_path, train="\n".join(ids[::2]), validation="\n".join(ids[1::4]),
+                        test="\n".join(ids[3::4]))  # fmt: skip
+    listed = splits.read_lists(files)
+    split = splits.make_split(catalog, "official", 1, listed=listed, min_songs=8, **SMALL)
+    genre = catalog.set_index("track_id").genre
+    expected = catalog[catalog.artist_id.isin(ids[1::4]) & catalog.genre.isin(
+        genre[sorted(tracks_of(split, "train"))])]  # fmt: skip
+    assert tracks_of(split, "validation") == set(expected.track_id)
+    splits.refuse_leaks(split, catalog)
+
+    renamed = catalog.assign(artist_name="One Name")
+    split = splits.make_split(renamed, "official", 1, listed=listed, min_songs=8, **SMALL)
+    with pytest.raises(LeakError, match="rows of validation have their artist in train"):
+        splits.refuse_leaks(split, renamed)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"train": "AR1"}, r"lists for \['train'\]: a split needs one for train and one for test"),
+        ({"train": "AR1", "test": "AR2", "dev": "AR3"}, "lists for .*'dev'"),
+        ({"train": "AR1", "test": "TR2"}, "mix artists and tracks, such as AR1 and TR2"),
+        ({"train": "AR1\nAR2", "test": "AR3\nAR2"}, "1 ids stand in two lists, such as AR2 in tra"),
+        ({"train": "AR1", "test": "# nothing\n\n"}, "test.txt holds no id"),
+        ({"train": "AR1", "test": "AR2\nThe Beatles"}, r"test.txt, line 2: 'The' is no id"),
+    ],
+)
+def test_lists_that_cannot_be_used_are_refused(tmp_path, parts, message):
+    with pytest.raises(SplitError, match=message):
+        splits.read_lists(write_lists(tmp_path, **parts))
+
+
+def test_lists_that_cannot_be_read_or_name_other_songs_are_refused(catalog, tmp_path):
+    files = write_lists(tmp_path, train="AR1", test="AR2")
+    with pytest.raises(SplitError, match=r"none\.txt cannot be read"):
+        splits.read_lists(files | {"test": tmp_path / "none.txt"})
+    (tmp_path / "binary.txt").write_bytes(b"\x89HDF\xff\xfe")
+    with pytest.raises(SplitError, match=r"binary\.txt cannot be read"):
+        splits.read_lists(files | {"test": tmp_path / "binary.txt"})
+    message = "the list for test has 1 ids, such as AR2, and no song of the catalog has one"
+    with pytest.raises(SplitError, match=message):
+        splits.make_split(catalog, "official", 1, listed=splits.read_lists(files))
+    listed = lists_of(catalog[catalog.genre == "Rock"])
+    listed = pd.concat([listed, pd.DataFrame({"id": catalog.artist_id, "part": "train"})])
+    listed = listed.drop_duplicates("id")
+    with pytest.raises(SplitError, match=r"no song in the test list: it has .* Set min_songs"):
+        splits.make_split(catalog, "official", 1, listed=listed, **SMALL)
+
+
+@pytest.fixture
+def demo_songs(demo_corpus, tmp_path):
+    "A run on its own copy of the fictional songs, with a split of each drawn protocol."
+    from msd_genre import catalog, features, runs
+
+    corpus = shutil.copytree(demo_corpus, tmp_path / "corpus")
+    run = runs.create_run({"seed": 1, "data": {"folder": str(corpus)}}, tmp_path / "run")
+    catalog.build_catalog(run)
+    features.build_store(run)
+    write_splits(run)
+    return run
+
+
+def write_splits(run):
+    choices = {"min_songs": 3, "allow_absent": True, **SMALL}
+    made = [splits.make_split(splits.kept_songs(run), protocol, 1, **choices) for protocol in DRAWN]
+    pd.concat(made).to_parquet(run.dir / "split.parquet")
+
+
+def test_a_run_opens_its_splits_with_all_rows(demo_songs):
+    for protocol in DRAWN:
+        split = splits.open_split(demo_songs, protocol, 0)
+        assert set(split.protocol) == {protocol} and (split.copies == 0).any()
+        assert set(split.part) == set(splits.PARTS)
+    message = "no split 'official', fold 0, in the run; there is as_coded fold 0, as_written fold 0"
+    with pytest.raises(SplitError, match=message):
+        splits.open_split(demo_songs, "official", 0)
+    with pytest.raises(SplitError, match="no split 'artist', fold 1"):
+        splits.open_split(demo_songs, "artist", 1)
+
+
+def test_a_run_refuses_a_split_that_was_changed_behind_its_back(demo_songs):
+    path = demo_songs.dir / "split.parquet"
+    split = pd.read_parquet(path)
+    mine = split.protocol == "artist"
+    track = split.track_id[mine & (split.part == "test")].iloc[0]
+    split[mine & (split.track_id == track)].assign(part="train").pipe(
+        lambda row: pd.concat([split, row])).to_parquet(path)  # fmt: skip
+    with pytest.raises(LeakError, match=f"their track in train or validation too, such as {track}"):
+        splits.open_split(demo_songs, "artist", 0)
+    splits.open_split(demo_songs, "as_written", 0)  # the others are as they were
+
+
+def test_a_run_refuses_a_split_that_is_older_than_its_songs(demo_songs):
+    path = demo_songs.dir / "catalog.parquet"
+    songs = pd.read_parquet(path)
+    gone = splits.open_split(demo_songs, "artist", 0).track_id.iloc[0]
+    songs[songs.track_id != gone].to_parquet(path)
+    with pytest.raises(SplitError, match=f"1 of the split's .* such as {gone}: the split is older"):
+        splits.open_split(demo_songs, "artist", 0)
+
+
+def test_a_run_refuses_one_recording_on_two_sides(demo_songs):
+    "The same segments in two song files, by other artists and with other titles."
+    from msd_genre import catalog, features
+
+    songs = splits.kept_songs(demo_songs).set_index("track_id")
+    before = splits.open_split(demo_songs, "artist", 0)
+    one, other = (rows_of(before, part).index[0] for part in ("train", "test"))
+    corpus = demo_songs.dir.parent / "corpus"
+    with (
+        h5py.File(corpus / songs.path[one]) as source,
+        h5py.File(corpus / songs.path[other], "r+") as target,
+    ):
+        for name in [name for name in source["analysis"] if name.startswith("segments")]:
+            del target["analysis"][name]
+            source.copy(f"analysis/{name}", target["analysis"])
+    catalog.build_catalog(demo_songs)
+    features.build_store(demo_songs)
+    assert splits.kept_songs(demo_songs).recording.duplicated().sum() == 1
+    with pytest.raises(LeakError, match=f"1 rows of test have their recording in .* as {other}"):
+        splits.open_split(demo_songs, "artist", 0)
+
+    write_splits(demo_songs)
+    part = splits.open_split(demo_songs, "artist", 0).set_index("track_id").part
+    assert part[one] == part[other]
 
 
 def test_expand_gives_each_song_as_often_as_it_has_copies(catalog):
@@ -226,7 +580,7 @@ def test_too_few_artists_for_the_folds_is_an_error_that_can_be_acted_upon():
 
 def test_small_corpora_can_be_split():
     catalog = invented_catalog({"Rock": 30, "Pop": 16, "Jazz": 14}, songs_per_artist=2.0)
-    for protocol in splits.PROTOCOLS:
+    for protocol in DRAWN:
         for seed in range(5):
             split = splits.make_split(catalog, protocol, seed, min_songs=3, test_share=1 / 3)
             table = splits.genre_parts(split, catalog)
@@ -249,6 +603,10 @@ def test_small_corpora_can_be_split():
         ({"others": 0}, "others is 0: it must be 1 or more"),
         ({"min_songs": 400}, "fewer than two genres have more than 400 train songs: {'Rock': "),
         ({"test_share": 0.001}, "for 1000 folds: add songs or raise test_share"),
+        ({"protocol": "official"}, "`official` needs lists of train and test"),
+        ({"listed": pd.DataFrame()}, "no other protocol takes any: 'artist' was given some"),
+        ({"name": "by_artist"}, "a split by 'artist' cannot be named 'by_artist': choose artist-"),
+        ({"name": "artist-a/b"}, "cannot be named 'artist-a/b'"),
     ],
 )
 def test_impossible_choices_are_refused(catalog, choice, message):
@@ -272,19 +630,36 @@ def test_a_catalog_that_cannot_be_split_is_refused(catalog, change, message):
         splits.make_split(change(catalog), "artist", 1)
 
 
-def test_real_songs_split_by_artist(real_msd):
-    "Most are of one genre, many genres have a handful of artists."
+@pytest.fixture(scope="module")
+def real_songs(real_msd):
+    "All real songs that have a genre, whatever their length."
     from msd_genre import genres, songs, sources
 
     layout = sources.find_layout(real_msd)
     paths = songs.find_songs(layout.songs)
     rows = pd.DataFrame([songs.read_song(path).metadata for path in paths])
     labels = next(path for name, path in layout.labels.items() if "cd1" in name)
-    rows = rows.merge(genres.read_labels(labels)[0][["track_id", "genre"]])
+    return rows, rows.merge(genres.read_labels(labels)[0][["track_id", "genre"]])
+
+
+def test_real_songs_split_by_artist(real_songs):
+    "Most are of one genre, many genres have a handful of artists."
+    rows = real_songs[1]
     for seed in range(3):
         for fold in range(5):
             split = splits.make_split(rows, "artist", seed, fold=fold, min_songs=8)
-            assert (splits.leak_check(split, rows)["count"] == 0).all()
+            assert (splits.refuse_leaks(split, rows)["count"] == 0).all()
             table = splits.genre_parts(split, rows)
             assert (table.test_rows[~table.dropped] > 0).all()
             assert table.dropped.sum() < len(table) - 2
+
+
+def test_artists_of_real_songs_are_joined_where_only_their_ids_differ(real_songs):
+    "A handful among hundreds: the names of one group read alike, and none takes in strangers."
+    rows = real_songs[0]
+    table = rows.assign(artist=splits.artist_groups(rows).to_numpy())
+    ids = table.groupby("artist").artist_id.nunique()
+    assert 1 <= (ids > 1).sum() < 0.02 * len(ids)
+    for _, group in table[table.artist.isin(ids.index[ids > 1])].groupby("artist"):
+        assert group.artist_name.map(splits.plain_name).nunique() == 1
+    assert table.groupby("artist").size().max() < 0.05 * len(table)

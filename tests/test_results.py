@@ -1,0 +1,127 @@
+"""A run's tables of scores: what a line may say, and the same scores again."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from msd_genre import metrics, results, runs
+
+CNN = results.training_folder("cnn-as_written")
+
+
+@pytest.fixture
+def own_run(demo_run, tmp_path):
+    """A copy of the finished run, to be spoilt."""
+    return runs.open_run(shutil.copytree(demo_run.dir, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ({"name": "x"}, "needs a name and folders"),
+        ({"name": "x", "folders": [CNN], "parts": "test"}, "a line has no parts; it may have name"),
+        ({"name": "x", "folders": [CNN], "part": "train"}, "part is 'train', not one of test"),
+        ({"name": "x", "folders": [CNN], "only": "old"}, "only is 'old', not one of all, new"),
+        ({"name": "x", "folders": [CNN], "mix": "rock"}, "mix is 'rock', not one of None, part"),
+    ],
+)
+def test_a_line_that_cannot_be_scored_is_refused(demo_run, line, message):
+    with pytest.raises(results.ResultError, match=message):
+        results.make_table(demo_run, "never.csv", [line])
+    assert not (demo_run.dir / "never.csv").exists()
+
+
+def test_a_training_that_is_not_there_is_named(demo_run):
+    line = {"name": "x", "folders": [results.training_folder("cnn-as_written", seed=9)]}
+    with pytest.raises(runs.RunError, match="cnn-as_written-artist-f0-s9"):
+        results.make_table(demo_run, "never.csv", [line])
+
+
+def test_a_line_gives_the_scores_of_the_stored_predictions(own_run):
+    line = {"name": "cnn", "folders": [CNN]}
+    table = results.make_table(own_run, "mine.csv", [line], n_boot=20).set_index("score")["value"]
+    stored = own_run.read(f"{CNN}/predictions.parquet").query("part == 'test'")
+    classes = sorted({*stored.genre, *(n[2:] for n in stored if n.startswith("p_"))})
+    assert table.to_dict() == metrics.scores(stored, classes)
+
+
+def test_the_mixes_are_what_they_say(own_run):
+    folder = results.training_folder("cnn-as_coded", "as_coded")
+    line = {"name": "cnn", "folders": [folder], "part": "validation"}
+    rows = results.read_predictions(own_run, [folder], "validation")
+    _, equal = results.select(own_run, line | {"mix": "equal"})
+    assert np.allclose(equal, 1 / rows.genre.nunique())
+    new, part = results.select(own_run, line | {"only": "new", "mix": "part"})
+    counts = rows.genre.value_counts()[part.index]
+    assert np.allclose(part, counts / counts.sum())
+    split = own_run.read("split.parquet").query("protocol == 'as_coded' and copies > 0")
+    assert not set(new.track_id) & set(split.query("part == 'train'").track_id)
+    assert len(new) < len(rows)
+
+
+def test_folds_are_judged_together(own_run):
+    """Two invented folds of one model, of which the second has an output that the first lacks."""
+    stored = own_run.read(f"{CNN}/predictions.parquet").query("part == 'test'")
+    half = len(stored) // 2
+    for fold, table in enumerate([stored[:half], stored[half:].assign(p_Polka=0.0)]):
+        folder = own_run.dir / "models" / f"half-artist-f{fold}-s1"
+        folder.mkdir()
+        table.to_parquet(folder / "predictions.parquet")
+    folders = [results.training_folder("half", fold=fold) for fold in (0, 1)]
+    both = results.read_predictions(own_run, folders)
+    assert both.track_id.tolist() == stored.track_id.tolist() and (both.p_Polka == 0).all()
+    one = results.make_table(own_run, "one.csv", [{"name": "m", "folders": [CNN]}], n_boot=20)
+    two = results.make_table(own_run, "two.csv", [{"name": "m", "folders": folders}], n_boot=20)
+    ours = two.set_index("score")["value"].drop("micro_ap")  # Polka's cells count there
+    assert np.allclose(ours, one.set_index("score")["value"][ours.index])
+
+
+def test_models_of_other_songs_are_not_compared(own_run):
+    lines = [{"name": "a", "folders": [CNN]}, {"name": "b", "folders": [CNN], "part": "validation"}]
+    with pytest.raises(results.ResultError, match="b answers for other songs than a does"):
+        results.make_table(own_run, "never.csv", lines, "differences")
+    with pytest.raises(results.ResultError, match="no kind 'shares' of table; there is scores"):
+        results.make_table(own_run, "never.csv", lines, "shares")
+
+
+def test_a_finished_run_verifies_to_the_bit(demo_run):
+    checks = results.verify(demo_run)
+    assert checks.ok.all()
+    again = set(checks.query("check == 'scores from stored predictions'").artefact)
+    assert {"results.csv", "differences.csv"} <= again and len(again) >= 8
+
+
+@pytest.mark.parametrize("what", ["score", "prediction"])
+def test_a_number_changed_by_hand_is_found(own_run, what):
+    if what == "score":
+        path = own_run.path("results.csv")
+        table = pd.read_csv(path, float_precision="round_trip")
+        table.loc[3, "value"] = np.nextafter(table.loc[3, "value"], 1)
+        table.to_csv(path, index=False)
+    else:
+        path = own_run.path(f"{CNN}/predictions.parquet")
+        table = pd.read_parquet(path)
+        row = table.index[table.part == "test"][0]
+        outputs = [name for name in table if name.startswith("p_")]
+        table.loc[row, outputs] = table.loc[row, outputs].to_numpy()[::-1]
+        table.to_parquet(path)
+    wrong = results.verify(own_run).query("not ok").set_index("artefact")
+    if what == "score":
+        assert set(wrong.index) == {"results.csv"}
+        assert any(found.startswith("row 3, value: ") for found in wrong.found)
+        assert "its content is not what was written" in set(wrong.found)
+    else:
+        assert wrong.loc[CNN, "found"] == "its content is not what was written"
+        assert "scores from stored predictions" in wrong.loc[["results.csv"], "check"].tolist()
+
+
+def test_what_no_chapter_reads_need_not_fit(own_run):
+    own_run.make("models/old/predictions.parquet", lambda path: path.write_text("x"))
+    (own_run.dir / "models" / "old" / "predictions.parquet").write_text("y")
+    assert not results.verify(own_run).ok.all()
+    records = (own_run.dir / "chapters").glob("*.json")
+    read = {name for path in records for name in json.loads(path.read_text())["reads"]}
+    assert results.verify(own_run, sorted(read)).ok.all()
