@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['OKABE_ITO', 'GREY', 'PALE', 'WIDTH_IN', 'PUBLISHED', 'MAJORITY', 'STYLE', 'DASHES', 'GENRE_STYLE', 'NAMES_IN_DIGITS',
            'PITCHES', 'HISTOGRAM', 'FOUND', 'BOX_COLOURS', 'BOX_IN', 'ROW_IN', 'MODEL_COLOURS', 'PART_DASHES',
-           'FigureError', 'set_style', 'styled', 'GenreStyle', 'genre_style', 'genre_colour', 'show', 'markdown_table',
-           'show_table', 'funnel', 'genre_histogram', 'resampling', 'chroma_heatmap', 'timbre_heatmap',
-           'segment_counts', 'segment_lengths', 'lyric_coverage', 'similarity', 'model_diagram', 'learning_curves',
-           'precision_recall', 'confusion', 'score_intervals', 'embedding_map']
+           'CONFUSION', 'STEP_KINDS', 'FigureError', 'set_style', 'styled', 'GenreStyle', 'genre_style', 'genre_colour',
+           'show', 'markdown_table', 'show_table', 'funnel', 'genre_histogram', 'resampling', 'chroma_heatmap',
+           'timbre_heatmap', 'segment_counts', 'segment_lengths', 'lyric_coverage', 'similarity', 'model_diagram',
+           'learning_curves', 'precision_recall', 'confusion', 'score_intervals', 'differences', 'reliability',
+           'waterfall', 'embedding_map']
 
 # %% ../nbs/api/71_figures.ipynb #571ebd8a
 import base64
@@ -944,12 +945,18 @@ def precision_recall(
                    f"{scores[high]:.2f} ({high})")
     return figure
 
-# %% ../nbs/api/71_figures.ipynb #3a882127
+# %% ../nbs/api/71_figures.ipynb #268108f1
+CONFUSION = ("share", "count")
+
+
 @styled
 def confusion(
     table: pd.DataFrame,  # true genre (rows) x predicted genre (columns), songs
+    show: str = "share",  # of the row's songs, or their "count"
 ) -> Figure:
-    "Songs of each genre (rows) by the genre answered (columns); colour is the row's share."
+    "Songs of each genre (rows) by the genre answered (columns), as shares of the row or as counts."
+    if show not in CONFUSION:
+        raise FigureError(f"confusion: show is {show!r}, not one of {', '.join(CONFUSION)}")
     if table.empty or table.to_numpy().sum() <= 0:
         raise FigureError("confusion: the matrix counts no songs; expected true x predicted")
     genres = table.sum(axis=1).sort_values(ascending=False, kind="stable").index.tolist()
@@ -958,11 +965,17 @@ def confusion(
     shares = (100 * songs.div(songs.sum(axis=1).replace(0, np.nan), axis=0))
     n = len(genres)
     figure, [[axes]] = _panels(min(8.0, 0.36 * n + 2.2))
-    texts = songs.map(lambda count: f"{count:,}" if count else "")
-    sns.heatmap(shares, annot=texts, fmt="", ax=axes, cmap="Blues", vmin=0, vmax=100,
+    if show == "share":
+        texts = shares.map(lambda share: f"{share:.0f}" if share >= 0.5 else "")
+        look = {"vmin": 0, "vmax": 100, "cbar_kws": {"label": "share of the row (%)"}}
+    else:
+        texts = songs.map(lambda count: f"{count:,}" if count else "")
+        look = {"norm": mpl.colors.SymLogNorm(1, vmin=0, vmax=max(2, songs.to_numpy().max())),
+                "cbar_kws": {"label": "songs (logarithmic)", "format": "%d"}}
+    look["cbar_kws"] |= {"aspect": 32, "pad": 0.01}
+    sns.heatmap(shares if show == "share" else songs, annot=texts, fmt="", ax=axes, cmap="Blues",
                 linewidths=0.6, linecolor="#EEEEEE",
-                annot_kws={"fontsize": 7.5 if n > 12 else 9},
-                cbar_kws={"label": "share of the row (%)", "aspect": 32, "pad": 0.01})
+                annot_kws={"fontsize": 7.5 if n > 12 else 9}, **look)
     for cell in range(n):
         axes.add_patch(plt.Rectangle((cell, cell), 1, 1, fill=False, edgecolor="black", lw=1.2))
     axes.set(xlabel="predicted genre", ylabel="true genre (songs in the test)")
@@ -990,7 +1003,7 @@ def _confusion_text(
     return (f"{right}; the most frequent error: {wrong[true, taken]:,} of {songs.index[true]} "
             f"({share}) taken for {songs.index[taken]}")
 
-# %% ../nbs/api/71_figures.ipynb #0a495231
+# %% ../nbs/api/71_figures.ipynb #880fb4c7
 def _score_panel(
     axes: Axes,
     rows: pd.DataFrame,              # model, value, low, high of one score
@@ -1019,7 +1032,7 @@ def _score_name(
     score: str,  # as in the table: "macro_f1"
 ) -> str:
     "A score's name in words: `macro F1`."
-    words = {"f1": "F1", "ap": "average precision"}
+    words = {"f1": "F1", "ap": "average precision", "top3": "top-3"}
     return " ".join(words.get(word, word) for word in str(score).split("_"))
 
 
@@ -1062,6 +1075,101 @@ def score_intervals(
         beside = f"; always the most frequent genre: {majority[scores[0]]:.3f}"
     _title(figure, f"Highest {name}: {top['model']}, {top['value']:.3f} "
                    f"({top['low']:.3f} to {top['high']:.3f}){beside}")
+    return figure
+
+# %% ../nbs/api/71_figures.ipynb #5c30498d
+@styled
+def differences(
+    table: pd.DataFrame,  # model, difference, low, high (95 % interval), of one score
+    reference: str,       # what is subtracted
+    score: str = "macro_f1",
+) -> Figure:
+    "Differences from a reference, largest first; filled where the interval does not hold zero."
+    _check(table, ["model", "difference", "low", "high"], "differences")
+    table = table.sort_values("difference", ascending=False, kind="stable").reset_index(drop=True)
+    clear = ((table["low"] > 0) | (table["high"] < 0)).to_numpy()
+    heights, blue = np.arange(len(table)), OKABE_ITO["blue"]
+    figure, [[axes]] = _panels(0.3 * len(table) + 1.5)
+    axes.hlines(heights, table["low"], table["high"], color=blue, lw=2.2)
+    axes.scatter(table["difference"], heights, s=44, zorder=4, edgecolor=blue, linewidth=1.4,
+                 color=np.where(clear, blue, "white"))
+    axes.axvline(0, color="black", lw=1.2)
+    axes.grid(True, axis="x")
+    axes.set_yticks(heights, table["model"])
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel=f"{_score_name(score)}, less that of {reference}", ylabel="",
+             ylim=(len(table) - 0.4, -0.6))
+    handles = [_handle("difference, 95 % interval", marker="o", ms=6, lw=2.2, color=blue),
+               _handle("interval holds zero", ls="", marker="o", ms=6, mfc="white", mec=blue)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    _title(figure, f"{clear.sum()} of {len(table)} differ clearly from {reference}")
+    return figure
+
+# %% ../nbs/api/71_figures.ipynb #aa4d6a8a
+@styled
+def reliability(
+    curves: pd.DataFrame,  # model, confidence, accuracy, songs; a row a bin
+) -> Figure:
+    "Accuracy by confidence, a panel a model, in the order of the table."
+    _check(curves, ["model", "confidence", "accuracy", "songs"], "reliability")
+    models = list(curves["model"].unique())
+    across = min(4, len(models))
+    down = -(-len(models) // across)
+    figure, axes = _panels(2.0 * down + 0.9, down, across, sharex=True, sharey=True)
+    for panel, model in zip(axes.flat, models, strict=False):
+        rows = curves[(curves["model"] == model) & (curves["songs"] > 0)]
+        size = 8 + 110 * rows["songs"] / max(1, rows["songs"].max())
+        panel.plot([0, 1], [0, 1], color=GREY, lw=1)
+        panel.plot(rows["confidence"], rows["accuracy"], color=OKABE_ITO["blue"], lw=1.2)
+        panel.scatter(rows["confidence"], rows["accuracy"], s=size, color=OKABE_ITO["blue"],
+                      zorder=3, clip_on=False)
+        panel.set(title=model, xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    for empty in axes.flat[len(models):]:
+        empty.set_axis_off()
+    figure.supxlabel("how sure the model is of its answer (probability)", fontsize=10)
+    figure.supylabel("how often it is right", fontsize=10)
+    return figure
+
+# %% ../nbs/api/71_figures.ipynb #e266dd31
+STEP_KINDS = ("measured", "trained")
+
+
+@styled
+def waterfall(
+    steps: pd.DataFrame,  # step, value, low, high, chance (may be missing), kind; in order
+    score: str = "accuracy",
+) -> Figure:
+    "A score along a sequence of steps, from top to bottom."
+    _check(steps, ["step", "value", "low", "high", "chance", "kind"], "waterfall")
+    if unknown := sorted(set(steps["kind"]) - set(STEP_KINDS)):
+        raise FigureError(f"waterfall: kind {unknown[0]!r}, not one of {', '.join(STEP_KINDS)}")
+    steps, blue = steps.reset_index(drop=True), OKABE_ITO["blue"]
+    heights, before = np.arange(len(steps)), steps["value"].shift().fillna(steps["value"])
+    figure, [[axes]] = _panels(0.44 * len(steps) + 1.6)
+    change = (steps["value"] - before).to_numpy()
+    colours = np.where(change < 0, OKABE_ITO["orange"], OKABE_ITO["sky"])
+    axes.barh(heights, change, left=before, height=0.62, color=colours, zorder=1)
+    axes.vlines(steps["value"][:-1], heights[:-1], heights[1:], color=GREY, lw=0.8, zorder=2)
+    axes.hlines(heights, steps["low"], steps["high"], color=blue, lw=2.2, zorder=3)
+    filled = (steps["kind"] == "trained").to_numpy()
+    axes.scatter(steps["value"], heights, s=44, zorder=4, edgecolor=blue, linewidth=1.4,
+                 color=np.where(filled, blue, "white"))
+    axes.vlines(steps["chance"], heights - 0.38, heights + 0.38, zorder=3, color="black", lw=1.4,
+                ls=(0, (2, 1)))
+    for height, value, high in zip(heights, steps["value"], steps["high"], strict=True):
+        axes.annotate(f"{value:.2f}", (high, height), (6, 0), textcoords="offset points",
+                      va="center", fontsize=9)
+    axes.set_yticks(heights, steps["step"])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
+    axes.set(xlabel=f"{_score_name(score)} (0 to 1)", ylabel="", ylim=(len(steps) - 0.4, -0.6))
+    axes.set_xlim(0, min(1.0, 1.12 * max(steps["high"].max(), steps["chance"].max())))
+    handles = [_handle("trained anew", ls="", marker="o", ms=6, mfc=blue, mec=blue),
+               _handle("measured in another way", ls="", marker="o", ms=6, mfc="white", mec=blue)]
+    if steps["chance"].notna().any():
+        handles.append(_handle("always the most frequent genre", ls="", marker="|", ms=12, mew=1.4,
+                               color="black"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 # %% ../nbs/api/71_figures.ipynb #50bd80b5
