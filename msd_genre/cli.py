@@ -197,7 +197,7 @@ def build(
             click.echo("\n" + counts.to_markdown(index=False, tablefmt="plain", intfmt=","))
         click.echo(f"\n{store.n:,} songs in {run.dir / 'features'}")
 
-# %% ../nbs/api/81_cli.ipynb #0e723e30
+# %% ../nbs/api/81_cli.ipynb #5707fe06
 def same_data(run: "Run") -> bool:
     "Whether the raw data are those that the run was made from; says so where they are not there."
     from msd_genre.catalog import data_changed
@@ -218,8 +218,8 @@ def open_current(run_dir: str) -> "Run":
     run = open_run(run_dir)
     must_be_current(run)
     if not same_data(run):
-        raise DataError("the raw data have changed since this run was made: run the report again, it "
-                        "makes anew what depends on them")
+        raise DataError("the raw data have changed since this run was made: run the report again, "
+                        "it makes anew what depends on them")
     return run
 
 # %% ../nbs/api/81_cli.ipynb #dedcfe14

@@ -11,7 +11,7 @@ __all__ = ['OKABE_ITO', 'GREY', 'PALE', 'WIDTH_IN', 'PUBLISHED', 'MAJORITY', 'ST
            'learning_curves', 'precision_recall', 'confusion', 'score_intervals', 'differences', 'reliability',
            'waterfall', 'embedding_map']
 
-# %% ../nbs/api/71_figures.ipynb #571ebd8a
+# %% ../nbs/api/71_figures.ipynb #0c4b95f3
 import base64
 import io
 import re
@@ -36,6 +36,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from scipy.spatial import KDTree
+
+from .metrics import LOWER_IS_BETTER
 
 # %% ../nbs/api/71_figures.ipynb #054fba87
 class FigureError(ValueError):
@@ -1003,7 +1005,7 @@ def _confusion_text(
     return (f"{right}; the most frequent error: {wrong[true, taken]:,} of {songs.index[true]} "
             f"({share}) taken for {songs.index[taken]}")
 
-# %% ../nbs/api/71_figures.ipynb #880fb4c7
+# %% ../nbs/api/71_figures.ipynb #1204f1e6
 def _score_panel(
     axes: Axes,
     rows: pd.DataFrame,              # model, value, low, high of one score
@@ -1028,6 +1030,26 @@ def _score_panel(
     axes.tick_params(axis="y", length=0)
 
 
+def _score_axes(
+    panels: Mapping[str, Axes],  # score -> its panel, drawn
+    table: pd.DataFrame,         # score, value, low, high
+) -> None:
+    "Units below each panel; one range for all scores from 0 to 1, another for the log loss."
+    shares = [panel for score, panel in panels.items() if score != "log_loss"]
+    right = max((panel.get_xlim()[1] for panel in shares), default=1)
+    for score, panel in panels.items():
+        unit = "nats" if score == "log_loss" else "0 to 1"
+        less = "\nless is better" if score in LOWER_IS_BETTER else ""
+        values = table.loc[table["score"] == score, "value"]
+        if score == "log_loss" and values.max() > 4 * values.min() > 0:
+            panel.set_xscale("log")
+            _plain_log(panel.xaxis)
+            unit = "nats, logarithmic"
+        else:
+            panel.set_xlim(0, right if panel in shares else None)
+        panel.set_xlabel(f"score ({unit}){less}")
+
+
 def _score_name(
     score: str,  # as in the table: "macro_f1"
 ) -> str:
@@ -1048,12 +1070,12 @@ def score_intervals(
         _check(published, ["model", "score", "value"], "score_intervals (published)")
     majority = {} if majority is None else majority
     scores = list(table["score"].unique())
-    first = table[table["score"] == scores[0]].sort_values("value", ascending=False, kind="stable")
+    less = scores[0] in LOWER_IS_BETTER
+    first = table[table["score"] == scores[0]].sort_values("value", ascending=less, kind="stable")
     order = [*first["model"], *(m for m in table["model"].unique() if m not in set(first["model"]))]
     across = min(3, len(scores))
     down = -(-len(scores) // across)
-    figure, axes = _panels(down * (0.3 * len(order) + 0.75) + 0.8, down, across, sharex=True,
-                           sharey=True)
+    figure, axes = _panels(down * (0.3 * len(order) + 1.1) + 0.45, down, across, sharey=True)
     for panel, score in zip(axes.flat, scores, strict=False):
         theirs = published[published["score"] == score] if published is not None else None
         _score_panel(panel, table[table["score"] == score], order, majority.get(score), theirs)
@@ -1066,18 +1088,16 @@ def score_intervals(
     if published is not None:
         handles.append(_published_handle("the write-up's figure"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    for panel in axes[-1]:
-        panel.set_xlabel("score (0 to 1)")
-    axes.flat[0].set_xlim(0, None)
+    _score_axes(dict(zip(scores, axes.flat, strict=False)), table)
     top, name = first.iloc[0], _score_name(scores[0])
     beside = ""
     if scores[0] in majority:
         beside = f"; always the most frequent genre: {majority[scores[0]]:.3f}"
-    _title(figure, f"Highest {name}: {top['model']}, {top['value']:.3f} "
+    _title(figure, f"{'Lowest' if less else 'Highest'} {name}: {top['model']}, {top['value']:.3f} "
                    f"({top['low']:.3f} to {top['high']:.3f}){beside}")
     return figure
 
-# %% ../nbs/api/71_figures.ipynb #5c30498d
+# %% ../nbs/api/71_figures.ipynb #bd0ffa01
 @styled
 def differences(
     table: pd.DataFrame,  # model, difference, low, high (95 % interval), of one score
@@ -1097,7 +1117,8 @@ def differences(
     axes.grid(True, axis="x")
     axes.set_yticks(heights, table["model"])
     axes.tick_params(axis="y", length=0)
-    axes.set(xlabel=f"{_score_name(score)}, less that of {reference}", ylabel="",
+    unit = "; less is better" if score in LOWER_IS_BETTER else ""
+    axes.set(xlabel=f"{_score_name(score)}, minus that of {reference}{unit}", ylabel="",
              ylim=(len(table) - 0.4, -0.6))
     handles = [_handle("difference, 95 % interval", marker="o", ms=6, lw=2.2, color=blue),
                _handle("interval holds zero", ls="", marker="o", ms=6, mfc="white", mec=blue)]
@@ -1105,7 +1126,7 @@ def differences(
     _title(figure, f"{clear.sum()} of {len(table)} differ clearly from {reference}")
     return figure
 
-# %% ../nbs/api/71_figures.ipynb #aa4d6a8a
+# %% ../nbs/api/71_figures.ipynb #c221fe69
 @styled
 def reliability(
     curves: pd.DataFrame,  # model, confidence, accuracy, songs; a row a bin
@@ -1115,22 +1136,31 @@ def reliability(
     models = list(curves["model"].unique())
     across = min(4, len(models))
     down = -(-len(models) // across)
-    figure, axes = _panels(2.0 * down + 0.9, down, across, sharex=True, sharey=True)
+    figure, axes = _panels(2.1 * down + 1.1, down, across, sharex=True, sharey=True)
     for panel, model in zip(axes.flat, models, strict=False):
         rows = curves[(curves["model"] == model) & (curves["songs"] > 0)]
-        size = 8 + 110 * rows["songs"] / max(1, rows["songs"].max())
+        size = 110 * rows["songs"] / rows["songs"].max()
         panel.plot([0, 1], [0, 1], color=GREY, lw=1)
         panel.plot(rows["confidence"], rows["accuracy"], color=OKABE_ITO["blue"], lw=1.2)
         panel.scatter(rows["confidence"], rows["accuracy"], s=size, color=OKABE_ITO["blue"],
                       zorder=3, clip_on=False)
-        panel.set(title=model, xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        panel.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        panel.set_title(textwrap.fill(model, 88 // across))
     for empty in axes.flat[len(models):]:
         empty.set_axis_off()
-    figure.supxlabel("how sure the model is of its answer (probability)", fontsize=10)
-    figure.supylabel("how often it is right", fontsize=10)
+    for lowest in axes.flat[max(0, len(models) - across):len(models)]:
+        lowest.tick_params(labelbottom=True)
+    figure.supxlabel("how sure the model is of its answer (probability)\n"
+                     "grey: as often right as it is sure; area of a mark: songs", fontsize=10)
+    figure.supylabel("how often it is right (share)", fontsize=10)
+    curves = curves.assign(
+        gap=(curves["confidence"] - curves["accuracy"]).abs() * curves["songs"])
+    sums = curves.groupby("model", sort=False)[["gap", "songs"]].sum()
+    gaps = (sums["gap"] / sums["songs"]).to_dict()
+    _title(figure, f"Mean distance from the diagonal: {_span(gaps, '.2f')}")
     return figure
 
-# %% ../nbs/api/71_figures.ipynb #e266dd31
+# %% ../nbs/api/71_figures.ipynb #fc2b2fe2
 STEP_KINDS = ("measured", "trained")
 
 
@@ -1154,12 +1184,11 @@ def waterfall(
     filled = (steps["kind"] == "trained").to_numpy()
     axes.scatter(steps["value"], heights, s=44, zorder=4, edgecolor=blue, linewidth=1.4,
                  color=np.where(filled, blue, "white"))
-    axes.vlines(steps["chance"], heights - 0.38, heights + 0.38, zorder=3, color="black", lw=1.4,
-                ls=(0, (2, 1)))
-    for height, value, high in zip(heights, steps["value"], steps["high"], strict=True):
-        axes.annotate(f"{value:.2f}", (high, height), (6, 0), textcoords="offset points",
-                      va="center", fontsize=9)
-    axes.set_yticks(heights, steps["step"])
+    axes.vlines(steps["chance"], heights - 0.38, heights + 0.38, zorder=3, color="black", lw=1.4)
+    for height, step in zip(heights, steps.itertuples(), strict=True):
+        axes.text(1.02, height, f"{step.value:.2f} ({step.low:.2f} to {step.high:.2f})",
+                  transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+    axes.set_yticks(heights, [textwrap.fill(str(step), 38) for step in steps["step"]])
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
     axes.set(xlabel=f"{_score_name(score)} (0 to 1)", ylabel="", ylim=(len(steps) - 0.4, -0.6))
@@ -1170,7 +1199,22 @@ def waterfall(
         handles.append(_handle("always the most frequent genre", ls="", marker="|", ms=12, mew=1.4,
                                color="black"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    _title(figure, _waterfall_text(steps, change, _score_name(score)))
     return figure
+
+
+def _waterfall_text(
+    steps: pd.DataFrame,  # step, value
+    change: np.ndarray,   # of the value, from the step before
+    name: str,            # of the score
+) -> str:
+    "Where the steps begin and end, and the largest of them."
+    first, last = steps["value"].iloc[0], steps["value"].iloc[-1]
+    if len(steps) < 2:
+        return f"One step: {name} {first:.2f}"
+    most = np.abs(change).argmax()
+    return (f"From {first:.2f} to {last:.2f} {name}; the largest step is "
+            f"“{steps['step'].iloc[most]}”, {change[most]:+.2f}".replace("-", "−"))
 
 # %% ../nbs/api/71_figures.ipynb #50bd80b5
 def _label_genres(

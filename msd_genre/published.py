@@ -87,11 +87,11 @@ def scores() -> pd.DataFrame:  # model, score, value, low, high, part, claimed, 
     table = pd.DataFrame(_rows("scores")).astype({"low": float, "high": float})
     return pd.concat([table, majority], ignore_index=True)
 
-# %% ../nbs/api/70_published.ipynb #83b6c1b7
+# %% ../nbs/api/70_published.ipynb #07ea307e
 OTHER_PROJECT = {
     "accuracy": 0.36,
     "where": "Problem statement and Success Metric",
-    "note": "a project at CMU on another subset of the MSD; its genres, labels and split are not given",
+    "note": "a project at CMU on another subset of the MSD; genres, labels and split not given",
 }
 
 # %% ../nbs/api/70_published.ipynb #903c7a1c

@@ -32,10 +32,10 @@ def training_folder(
     "Where a training leaves its predictions."
     return f"models/{model}-{protocol}-f{fold}-s{seed}"
 
-# %% ../nbs/api/41_results.ipynb #5e1245b8
+# %% ../nbs/api/41_results.ipynb #9f46d397
 LINE = {"name": None, "folders": None, "part": "test", "only": "all", "mix": None}
-ONLY = ("all", "new")
-MIXES = (None, "part", "natural", "equal")
+ONLY = ("all", "new", "seen", "new artists", "known artists", "others")
+MIXES = (None, "validation", "natural", "equal")
 
 
 def _checked(line: dict) -> dict:
@@ -51,7 +51,7 @@ def _checked(line: dict) -> dict:
             raise ResultError(f"{line['name']}: {key} is {line[key]!r}, not one of {there}")
     return line
 
-# %% ../nbs/api/41_results.ipynb #1c90f361
+# %% ../nbs/api/41_results.ipynb #efc7ed08
 def read_predictions(
     run: Run,
     folders: list[str],  # of trainings of one model, such as `training_folder` names
@@ -64,22 +64,36 @@ def read_predictions(
     return table[[name for name in table if name not in outputs]].join(table[outputs].fillna(0.0))
 
 
-def _new(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
-    "The rows of songs of which the train part has no copy."
+def _groups(run: Run) -> pd.Series:
+    "The artist of each of the run's songs, by track."
+    return artist_groups(kept_songs(run))
+
+
+def _is_wanted(run: Run, rows: pd.DataFrame, only: str) -> pd.Series:
+    "Which rows a line speaks of."
+    if only == "all":
+        return pd.Series(True, rows.index)
+    songs = kept(run.read("catalog.parquet"))
+    if only == "others":
+        return rows["genre"] != songs["genre"].value_counts().idxmax()
     split = run.read("split.parquet")
     here = (split["protocol"] == rows["protocol"].iloc[0]) & (split["fold"] == rows["fold"].iloc[0])
     shown = split["track_id"][here & (split["part"] == "train") & (split["copies"] > 0)]
-    return rows[~rows["track_id"].isin(shown)].reset_index(drop=True)
+    if only in ("new", "seen"):
+        return rows["track_id"].isin(shown) == (only == "seen")
+    artists = _groups(run)
+    return rows["track_id"].map(artists).isin(artists[shown]) == (only == "known artists")
 
 
-def _shares(run: Run, part: pd.DataFrame, rows: pd.DataFrame, mix: str | None) -> pd.Series | None:
-    "Genre -> share, over the genres that the rows have."
-    if mix is None:
+def _shares(run: Run, line: dict, rows: pd.DataFrame) -> pd.Series | None:
+    "Genre -> share, over the genres that the rows have and the mix knows."
+    if line["mix"] is None:
         return None
     there = pd.Series(1.0, index=np.unique(rows["genre"]))
-    songs = {"part": part, "natural": kept(run.read("catalog.parquet"))}
-    if mix in songs:
-        there = songs[mix]["genre"].value_counts().loc[there.index].astype(float)
+    if line["mix"] != "equal":
+        known = {"validation": lambda: read_predictions(run, line["folders"], "validation"),
+                 "natural": lambda: kept(run.read("catalog.parquet"))}[line["mix"]]()
+        there = known["genre"].value_counts().reindex(there.index).dropna().astype(float)
     return there / there.sum()
 
 
@@ -90,17 +104,12 @@ def select(
     "The rows of a line and the mix that they are weighted to."
     line = _checked(line)
     part = read_predictions(run, line["folders"], line["part"])
-    rows = _new(run, part) if line["only"] == "new" else part
+    rows = part[_is_wanted(run, part, line["only"])].reset_index(drop=True)
     if rows.empty:
         raise ResultError(f"{line['name']}: {line['folders']} have no such rows of {line['part']}")
-    return rows, _shares(run, part, rows, line["mix"])
+    return rows, _shares(run, line, rows)
 
-# %% ../nbs/api/41_results.ipynb #66a1111a
-def _groups(run: Run) -> pd.Series:
-    "The artist of each of the run's songs, by track."
-    return artist_groups(kept_songs(run))
-
-
+# %% ../nbs/api/41_results.ipynb #da8df763
 def _score(run: Run, lines: list[dict], n_boot: int) -> pd.DataFrame:
     "Each line's scores with their intervals."
     groups, tables = _groups(run), []
@@ -165,7 +174,7 @@ def _write(run: Run, recipe: dict, path: Path) -> None:
     table = _KINDS[recipe["kind"]](run, recipe["lines"], recipe["n_boot"])
     table.to_csv(path, index=False)
 
-# %% ../nbs/api/41_results.ipynb #c69f2f9f
+# %% ../nbs/api/41_results.ipynb #ccff49d8
 def verify(
     run: Run,
     names: list[str] | None = None,  # with all that they were made from; None: all artefacts
@@ -190,8 +199,10 @@ def _again(run: Run, name: str, recipe: dict) -> tuple[str, bool]:
         _write(run, recipe, path)
         if path.read_bytes() == run.path(name).read_bytes():
             return "as it was", True
-        old, new = (pd.read_csv(one, float_precision="round_trip") for one in (run.path(name), path))
+        old, new = (pd.read_csv(file, float_precision="round_trip")
+                    for file in (run.path(name), path))
     if old.shape != new.shape or list(old) != list(new):
         return f"{new.shape[0]} rows of {list(new)}, not {old.shape[0]} of {list(old)}", False
     row, column = np.argwhere(~((old == new) | (old.isna() & new.isna())).to_numpy())[0]
-    return f"row {row}, {old.columns[column]}: {new.iat[row, column]}, not {old.iat[row, column]}", False
+    where = f"row {row}, {old.columns[column]}"
+    return f"{where}: {new.iat[row, column]}, not {old.iat[row, column]}", False

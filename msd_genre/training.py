@@ -339,13 +339,14 @@ def fit(
             _say(history, plan.epochs)
     return history
 
-# %% ../nbs/api/51_training.ipynb #a3353f1c
+# %% ../nbs/api/51_training.ipynb #59680b1b
 def predict(
     model: keras.Model,  # of `models.build_model`
     inputs: dict[str, np.ndarray] | keras.utils.PyDataset,  # of `load_inputs`, or batches of it
 ) -> tuple[np.ndarray, np.ndarray]:  # (n, n_classes) probabilities, (n, 50) embedding; float32
     "What the network says of songs, and where it places them."
     both = keras.Model(model.inputs, [model.output, model.get_layer("embedding").output])
+    both.compile(run_eagerly=True)  # used once: compiling it would cost more than it saves
     probabilities, places = both.predict(inputs, batch_size=EVALUATION_BATCH, verbose=0)
     return probabilities, places
 

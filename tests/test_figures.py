@@ -112,6 +112,48 @@ def _scores():
     return table.assign(value=value, low=value - 0.05, high=value + 0.04)
 
 
+MODELS = [f"{model} {how}" for model in ("baseline", "cnn", "lstm")
+          for how in ("as written", "as coded")]
+MODELS += ["majority", "random", "artist", "year and language", "logistic", "trees",
+           "cnn as coded, inputs scaled", "logistic regression on statistics"]  # fmt: skip
+PANELS = ["macro_f1", "balanced_accuracy", "accuracy", "top3_accuracy", "macro_ap", "log_loss"]
+
+
+def _many_scores(worst_loss=28.0):
+    "Fourteen models; the log loss of one that is sure and wrong is out of all proportion."
+    table = pd.DataFrame(itertools.product(MODELS, PANELS), columns=["model", "score"])
+    value = _rng().uniform(0.05, 0.8, len(table)) + 1.5 * (table["score"] == "log_loss")
+    value[(table["model"] == "random") & (table["score"] == "log_loss")] = worst_loss
+    return table.assign(value=value, low=value - 0.04, high=value + 0.04)
+
+
+def _differences(count=13):
+    difference = _rng().normal(0, 0.06, count)
+    table = pd.DataFrame({"model": MODELS[-count:], "difference": difference})
+    return table.assign(low=difference - 0.05, high=difference + 0.06)
+
+
+def _reliability(count=9):
+    tables = []
+    for model in MODELS[-count:]:
+        confidence = np.linspace(0.25, 0.95, 8)
+        accuracy = np.clip(confidence**1.5 + _rng().normal(0, 0.05, 8), 0, 1)
+        tables.append(pd.DataFrame({"model": model, "confidence": confidence,
+                                    "accuracy": accuracy, "songs": np.arange(1, 80, 10)}))
+    return pd.concat(tables)
+
+
+def _waterfall():
+    value = np.array([0.55, 0.31, 0.47, 0.38, 0.4])
+    return pd.DataFrame({
+        "step": ["validation rows, as published", "no copies of train rows", "the natural mix",
+                 "artists that it never heard", "outputs for none but the genres that were learnt"],
+        "value": value, "low": value - 0.05, "high": value + np.array([0.4, 0.05, 0.04, 0.06, 0.1]),
+        "chance": [0.21, 0.21, 0.52, 0.5, np.nan],
+        "kind": ["trained", "measured", "measured", "trained", "trained"],
+    })  # fmt: skip
+
+
 def _points(n=500):
     rng = _rng()
     genre = rng.choice(GENRES, n, p=_counts() / _counts().sum())
@@ -155,6 +197,16 @@ FIGURES = {
     "score_intervals": lambda: figures.score_intervals(
         _scores(), {"accuracy": 0.52, "macro_f1": 0.04}, published.scores()
     ),
+    "score_intervals, fourteen models": lambda: figures.score_intervals(
+        _many_scores(), dict.fromkeys(PANELS, 0.3) | {"log_loss": 1.6}, published.scores()
+    ),
+    "confusion, counts": lambda: figures.confusion(_matrix(), show="count"),
+    "differences": lambda: figures.differences(_differences(), "cnn as written"),
+    "differences, one": lambda: figures.differences(_differences(1), MODELS[-2], "log_loss"),
+    "reliability": lambda: figures.reliability(_reliability()),
+    "reliability, one": lambda: figures.reliability(_reliability(1)),
+    "waterfall": lambda: figures.waterfall(_waterfall()),
+    "waterfall, one step": lambda: figures.waterfall(_waterfall().tail(1), "macro_f1"),
     "embedding_map": lambda: figures.embedding_map(_points()),
 }
 
@@ -212,6 +264,12 @@ def test_panels_have_labels(figure):
         ("learning_curves", "(%)"),
         ("confusion", "(%)"),
         ("score_intervals", "(0 to 1)"),
+        ("score_intervals, fourteen models", "(nats, logarithmic)"),
+        ("confusion, counts", "songs (logarithmic)"),
+        ("differences", "macro F1, minus that of cnn as written"),
+        ("differences, one", "less is better"),
+        ("reliability", "(probability)"),
+        ("waterfall", "accuracy (0 to 1)"),
         ("embedding_map", "(no unit)"),
     ],
 )
@@ -310,6 +368,11 @@ def test_average_precision_does_not_depend_on_the_curve_s_direction():
         ("genre_histogram", "Vocal is 21.0 % of 23,409 songs"),
         ("lyric_coverage", "99.1 % of 10,000 tokens and 93.2 % of 5,000 words have a vector"),
         ("model_diagram", "cnn: 9 layers, 268,182 parameters, 97.9 % of them in Conv1D layers"),
+        (
+            "waterfall",
+            "From 0.55 to 0.40 accuracy; the largest step is “no copies of train rows”, −0.24",
+        ),
+        ("waterfall, one step", "One step: macro F1 0.40"),
     ],
 )
 def test_title_states_the_finding(name, finding):
@@ -369,6 +432,62 @@ def test_models_stand_in_the_order_of_the_first_score():
     assert [tick.get_text() for tick in drawn.axes[0].get_yticklabels()] == first["model"].tolist()
 
 
+def test_a_large_log_loss_leaves_the_other_scores_their_room():
+    panels = figures.score_intervals(_many_scores()).axes
+    assert {panel.get_xlim() for panel in panels[:5]} == {(0, panels[0].get_xlim()[1])}
+    assert 0.8 < panels[0].get_xlim()[1] < 1
+    assert panels[5].get_xscale() == "log" and panels[5].get_xlim()[1] > 28
+    assert panels[5].get_xlabel().endswith("less is better")
+    near = figures.score_intervals(_many_scores(worst_loss=2.0)).axes[5]
+    assert near.get_xscale() == "linear" and near.get_xlim()[0] == 0
+
+
+def test_where_less_is_better_the_least_stands_on_top():
+    table = _many_scores().query("score == 'log_loss'")
+    drawn = figures.score_intervals(table)
+    expected = table.sort_values("value")["model"].tolist()
+    assert [tick.get_text() for tick in drawn.axes[0].get_yticklabels()] == expected
+    assert drawn._suptitle.get_text().startswith(f"Lowest log loss: {expected[0]}")
+
+
+def test_intervals_that_hold_zero_are_hollow():
+    table = pd.DataFrame({"model": ["a", "b", "c"], "difference": [-0.2, 0.1, 0.02],
+                          "low": [-0.3, 0.05, -0.1], "high": [-0.1, 0.2, 0.1]})
+    drawn = figures.differences(table, "d")
+    assert [tick.get_text() for tick in drawn.axes[0].get_yticklabels()] == ["b", "c", "a"]
+    faces = drawn.axes[0].collections[-1].get_facecolors()[:, :3].tolist()
+    blue = list(to_rgb(figures.OKABE_ITO["blue"]))
+    assert faces == [blue, [1, 1, 1], blue]
+    assert drawn._suptitle.get_text() == "2 of 3 differ clearly from d"
+
+
+def test_reliability_weighs_bins_by_their_songs():
+    rows = pd.DataFrame({"model": ["a", "a", "b"], "confidence": [0.5, 0.9, 0.6],
+                         "accuracy": [0.5, 0.5, 0.6], "songs": [30, 10, 5]})
+    drawn = figures.reliability(rows)
+    assert drawn._suptitle.get_text() == "Mean distance from the diagonal: 0.00 (b) to 0.10 (a)"
+    large, small = drawn.axes[0].collections[0].get_sizes()
+    assert large == pytest.approx(3 * small)
+
+
+def test_bars_of_a_waterfall_join_and_their_dots_say_their_kind():
+    steps = _waterfall()
+    axes = figures.waterfall(steps).axes[0]
+    ends = [bar.get_x() + bar.get_width() for bar in axes.patches]
+    assert ends == pytest.approx(steps["value"].tolist())
+    assert [bar.get_x() for bar in axes.patches][1:] == pytest.approx(ends[:-1])
+    dots = next(c for c in axes.collections if len(c.get_offsets()) == len(steps))
+    white = [face[:3].tolist() == [1, 1, 1] for face in dots.get_facecolors()]
+    assert white == (steps["kind"] == "measured").tolist()
+
+
+def test_a_confusion_matrix_shows_shares_of_the_row_or_songs():
+    matrix = pd.DataFrame([[1500, 500], [6, 4]], index=["Rock", "Punk"], columns=["Rock", "Punk"])
+    texts = {show: [text.get_text() for text in figures.confusion(matrix, show=show).axes[0].texts]
+             for show in figures.CONFUSION}
+    assert texts == {"share": ["75", "25", "60", "40"], "count": ["1,500", "500", "6", "4"]}
+
+
 def test_layers_of_a_diagram_never_share_a_place():
     inputs = {
         "a": [],
@@ -414,6 +533,10 @@ def test_diagram_of_each_model_of_the_report(name):
             "layers read from chroma, .*its layers are timbre",
         ),
         (lambda: figures.confusion(_matrix() * 0), "counts no songs"),
+        (lambda: figures.confusion(_matrix(), show="songs"), "'songs', not one of share, count"),
+        (lambda: figures.differences(_scores(), "cnn"), "no column difference"),
+        (lambda: figures.reliability(_reliability().iloc[:0]), "no rows"),
+        (lambda: figures.waterfall(_waterfall().assign(kind="guessed")), "kind 'guessed', not one"),
         (
             lambda: figures.learning_curves(_history("cnn", 2), pd.DataFrame({"epoch": [1]})),
             "published",

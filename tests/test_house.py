@@ -125,7 +125,7 @@ def test_no_score_is_typed_into_a_chapter(path):
 
 def test_a_typed_score_is_found():
     words = {"cell_type": "markdown", "metadata": {}, "source": ["It is right for 55 % of them."]}
-    code = {"cell_type": "code", "metadata": {}, "source": ['f"macro-F1 of 0.31, {x:.2f}, {y:.0%}"']}
+    code = {"cell_type": "code", "metadata": {}, "source": ['f"a macro-F1 of 0.31, {x:.0%}"']}
     assert typed_scores([words, code]) == ["55 %", "0.31"]
 
 

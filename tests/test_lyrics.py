@@ -14,6 +14,7 @@ from msd_genre.lyrics import (
     LyricError,
     coverage,
     fit_idf,
+    guess_languages,
     load_vectors,
     lyric_vectors,
     read_counts,
@@ -397,3 +398,85 @@ def test_coverage_counts_words_and_tokens():
     assert table["found"].tolist() == ["stem", "reverse", ""]
     assert table["words"].tolist() == [2, 0, 1] and table["tokens"].tolist() == [5, 0, 5]
     assert table["token_share"].tolist() == [0.5, 0, 0.5]
+
+
+# The language of a song
+
+VERSES = {
+    "en": "i know that you will never be the one who takes my heart away",
+    "es": "yo sé que nunca serás quien me robe el corazón cuando estoy contigo",
+    "de": "ich weiß dass du nie mehr bei mir sein wirst wenn die nacht kommt",
+    "fr": "je sais que tu ne seras jamais là quand mon cœur est dans la nuit",
+    "it": "so che tu non sarai mai con me quando il mio cuore è nella notte",
+    "pt": "eu sei que você não vai mais ficar comigo quando a noite chegar",
+    "nl": "ik weet dat je nooit meer bij mij zult zijn als de nacht komt",
+    "sv": "jag vet att du aldrig kommer att vara hos mig när natten är här",
+}
+
+
+def bags(verses):
+    "Counts of words, and the words."
+    words = sorted({word for verse in verses for word in verse.split()})
+    rows = [[verse.split().count(word) for word in words] for verse in verses]
+    return sparse.csr_array(np.array(rows, dtype=np.int32)), words
+
+
+def test_languages_of_verses():
+    counts, words = bags(VERSES.values())
+    assert guess_languages(counts, words).tolist() == list(VERSES)
+    assert guess_languages(counts * 7, words).tolist() == list(VERSES), "how often says nothing"
+    assert guess_languages(counts[::-1], words).tolist() == list(VERSES)[::-1]
+
+
+def test_no_guess_from_few_words_or_none():
+    counts, words = bags(["the night is young", "la la la", VERSES["en"]])
+    assert guess_languages(counts, words).tolist() == ["", "", "en"]
+    assert guess_languages(counts, words, least_words=4).tolist() == ["en", "", "en"]
+    empty = sparse.csr_array((2, len(words)), dtype=np.int32)
+    assert guess_languages(empty, words, least_words=0).tolist() == ["", ""]
+    assert guess_languages(empty[:0], words).tolist() == []
+
+
+def test_stored_zeros_are_no_words_and_the_counts_are_left_as_they_were():
+    counts, words = bags([VERSES["en"], VERSES["de"]])
+    zeros = counts.copy()
+    zeros.data[: zeros.indptr[1]] = 0
+    before = zeros.copy()
+    assert guess_languages(zeros, words).tolist() == ["", "de"]
+    assert np.array_equal(zeros.data, before.data)
+    assert np.array_equal(zeros.indptr, before.indptr)
+
+
+def test_counts_and_words_that_do_not_fit():
+    counts, words = bags(VERSES.values())
+    with pytest.raises(LyricError, match=f"counts of {len(words)} stems, but {len(words) - 1} wor"):
+        guess_languages(counts, words[1:])
+
+
+COMMON = {  # words that one of these languages alone has, of its most frequent ones
+    "en": "the you and my it is that of for be are this with have your",
+    "es": "el los las una del como pero está más yo muy mi",
+    "de": "ich und nicht der das ist ein mich du auf wenn",
+    "fr": "les des je est pas dans pour une tout qui mais",
+    "it": "che di il non sono della più perché mia io",
+    "pt": "não você uma meu eu mais pra quando minha",
+}
+
+
+def test_languages_of_real_songs_are_those_of_their_common_words(real_msd):
+    "A song has the language of which most common words are in it, where that is clear."
+    folder = real_msd / "musixmatch"
+    paths = {part: folder / f"mxm_dataset_{part}.txt" for part in ("train", "test")}
+    lyrics, _ = read_counts(paths)
+    mapping, _ = read_reverse_mapping(folder / "mxm_reverse_mapping.txt")
+    words = [mapping.get(stem, stem) for stem in lyrics.stems]
+    there = sparse.csr_array(lyrics.counts > 0, dtype=float)
+    found = np.stack([there @ np.isin(words, common.split()) / len(common.split())
+                      for common in COMMON.values()], axis=1)  # fmt: skip
+    first, second = -np.sort(-found, axis=1)[:, :2].T
+    clear = (first > 0.3) & (first > 2 * second)
+    expected = np.array(list(COMMON))[found.argmax(axis=1)]
+    guessed = guess_languages(lyrics.counts, words)
+    for language in COMMON:
+        chosen = clear & (expected == language)
+        assert chosen.sum() > 50 and (guessed[chosen] == language).mean() > 0.98

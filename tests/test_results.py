@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msd_genre import metrics, results, runs
+from msd_genre import metrics, results, runs, splits
 
 CNN = results.training_folder("cnn-as_written")
 
@@ -22,10 +22,10 @@ def own_run(demo_run, tmp_path):
     "line, message",
     [
         ({"name": "x"}, "needs a name and folders"),
-        ({"name": "x", "folders": [CNN], "parts": "test"}, "a line has no parts; it may have name"),
+        ({"name": "x", "folders": [CNN], "parts": "test"}, "a line has no parts"),
         ({"name": "x", "folders": [CNN], "part": "train"}, "part is 'train', not one of test"),
-        ({"name": "x", "folders": [CNN], "only": "old"}, "only is 'old', not one of all, new"),
-        ({"name": "x", "folders": [CNN], "mix": "rock"}, "mix is 'rock', not one of None, part"),
+        ({"name": "x", "folders": [CNN], "only": "old"}, "only is 'old', not one of all"),
+        ({"name": "x", "folders": [CNN], "mix": "rock"}, "mix is 'rock', not one of None"),
     ],
 )
 def test_a_line_that_cannot_be_scored_is_refused(demo_run, line, message):
@@ -54,12 +54,30 @@ def test_the_mixes_are_what_they_say(own_run):
     rows = results.read_predictions(own_run, [folder], "validation")
     _, equal = results.select(own_run, line | {"mix": "equal"})
     assert np.allclose(equal, 1 / rows.genre.nunique())
-    new, part = results.select(own_run, line | {"only": "new", "mix": "part"})
+    new, part = results.select(own_run, line | {"only": "new", "mix": "validation"})
     counts = rows.genre.value_counts()[part.index]
     assert np.allclose(part, counts / counts.sum())
     split = own_run.read("split.parquet").query("protocol == 'as_coded' and copies > 0")
     assert not set(new.track_id) & set(split.query("part == 'train'").track_id)
     assert len(new) < len(rows)
+    seen, _ = results.select(own_run, line | {"only": "seen"})
+    assert sorted([*seen.track_id, *new.track_id]) == sorted(rows.track_id)
+
+
+def test_rows_are_told_apart_by_artist_and_genre(own_run):
+    folder = results.training_folder("cnn-as_coded", "as_coded")
+    line = {"name": "cnn", "folders": [folder]}
+    everything = results.select(own_run, line)[0]
+    artist_of = splits.artist_groups(splits.kept_songs(own_run))
+    split = own_run.read("split.parquet").query("protocol == 'as_coded' and copies > 0")
+    taught = set(artist_of[split.query("part == 'train'").track_id])
+    known = results.select(own_run, line | {"only": "known artists"})[0]
+    new = results.select(own_run, line | {"only": "new artists"})[0]
+    assert set(artist_of[known.track_id]) <= taught and len(known)
+    assert not set(artist_of[new.track_id]) & taught
+    assert len(known) + len(new) == len(everything)
+    others = results.select(own_run, line | {"only": "others"})[0]
+    assert set(everything.genre) - set(others.genre) == {"Rock"}
 
 
 def test_folds_are_judged_together(own_run):
