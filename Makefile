@@ -52,10 +52,11 @@ lab: $(READY) ## JupyterLab on the notebooks
 site: $(READY) ## the pages of a finished run again: RUN=runs/demo
 	$(BIN)/msd-genre site $(RUN)
 
-bench: $(READY) ## measure and write results/benchmarks/: half an hour, 8 GB of disk; DATA=<folder> for real songs
+bench: $(READY) ## measure and write results/benchmarks/: 40 minutes, 12 GB of disk; DATA=<folder> for real songs
 	$(BIN)/python benchmarks/read_songs.py $(if $(DATA),--data "$(DATA)")
 	$(BIN)/python benchmarks/text_join.py
 	$(BIN)/python benchmarks/build_scaling.py
+	$(BIN)/python benchmarks/demo_size.py
 
 readme: $(READY) ## README.md from nbs/index.ipynb, executed anew from the record in results/
 	$(BIN)/jupyter nbconvert --log-level WARN --execute --inplace nbs/index.ipynb

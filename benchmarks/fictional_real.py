@@ -3,7 +3,9 @@
 The parameters are estimated for each of five folds from the other folds' artists. Boosted trees
 learn to tell a fold's fictional songs from the real songs of the other folds, and are judged on the
 fold's own: an AUC of 0.5 means that they cannot, 1 that it is easy. Then the same logistic
-regressions are scored on both corpora, artist-disjoint, from sound, words, and both.
+regressions are scored on both corpora, artist-disjoint, from sound, words, and both. Beside that,
+distributions over songs as quantiles, and how alike segments are by the distance between them.
+Nothing that is kept is a song's own value: quantiles are smoothed, curves are means over songs.
 """
 
 import argparse
@@ -12,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
+from scipy.stats.mstats import hdquantiles
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
@@ -21,24 +25,61 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from msd_genre.demo import PARAMETERS, like_songs, replace, write_demo
-from msd_genre.fit import Fitted, fit_demo, read_songs
+from msd_genre.fit import LEVELS, Fitted, fit_demo, read_songs
 from msd_genre.lyrics import read_counts
 from msd_genre.runs import write_json
 from msd_genre.scan import summarize, summary_names
-from msd_genre.songs import find_songs, read_song
+from msd_genre.songs import Segments, find_songs, read_song
 from msd_genre.sources import find_layout, project_root
 
 FACTS = ("duration_s", "tempo_bpm", "key", "mode", "loudness_db", "year", "artist_familiarity",
          "n_segments")
+LAGS = (1, 2, 4, 8, 16, 32, 64, 128)  # segments
+N_STEMS = 200  # the most frequent, whose pairs are counted
+
+
+def chroma_entropy(
+    chroma: np.ndarray,  # (n, 12) strengths of pitches, each row's maximum 1
+) -> float:  # bits, at most log2(12)
+    "Shannon entropy of the pitches' shares of a segment, averaged over segments."
+    share = chroma / chroma.sum(1, keepdims=True)
+    return float(-(share * np.log2(np.where(share > 0, share, 1))).sum(1).mean())
+
+
+def self_similarity(
+    rows: np.ndarray,  # (n, 12) of the segments of a song
+) -> list[float]:  # of each of `LAGS`, NaN where the song has not twice as many segments
+    "Correlation of a coefficient with itself some segments later, averaged over coefficients."
+    rows = (rows - rows.mean(0)) / (rows.std(0) + 1e-6)
+    return [float((rows[lag:] * rows[:-lag]).mean()) if len(rows) > 2 * lag else np.nan
+            for lag in LAGS]
+
+
+def co_occurrence(
+    counts: sparse.csr_array,  # (n, n_stems) how often songs hold stems
+) -> np.ndarray:  # (n_pairs,) nats
+    "Pointwise mutual information, by song, of the pairs of the most frequent stems."
+    held = sparse.csc_array((counts > 0).astype(float))
+    held = held[:, np.argsort(-held.sum(0), kind="stable")[:N_STEMS]].toarray()
+    share, both = held.mean(0), (held.T @ held + 0.5) / (len(held) + 1)
+    pairs = np.log(both / np.outer(share, share))
+    return pairs[np.triu_indices(len(pairs), 1)]
+
+
+def alikeness(segments: Segments) -> list[list[float]]:
+    "`self_similarity` of chroma and of timbre."
+    return [self_similarity(rows) for rows in (segments.chroma, segments.timbre)]
 
 
 def read_corpus(folder: Path) -> dict:
     "Features, labels, artists and word counts of every song that has a label."
-    layout, rows, summary, moves = find_layout(folder), [], [], []
+    layout, rows, summary, moves, alike = find_layout(folder), [], [], [], []
     for path in find_songs(layout.songs):
         song = read_song(path)
         rows.append({"track_id": path.stem, "artist": song.metadata["artist_id"]}
-                    | {name: song.metadata[name] for name in FACTS})
+                    | {name: song.metadata[name] for name in FACTS}
+                    | {"chroma entropy": chroma_entropy(song.segments.chroma)})
+        alike.append(alikeness(song.segments))
         summary.append(summarize(song.segments, song.metadata["key"]))
         move = np.diff(song.segments.chroma.argmax(1)) % 12
         moves.append(np.isin(move, (1, 11)).mean() / 2)
@@ -48,7 +89,7 @@ def read_corpus(folder: Path) -> dict:
     counts, _ = read_counts(layout.lyrics)
     at = pd.Series(np.arange(len(counts.track_ids)), counts.track_ids).reindex(table["track_id"])
     return {"table": table, "summary": np.array(summary), "counts": counts.counts,
-            "at": at.to_numpy()}
+            "at": at.to_numpy(), "alike": np.nanmean(alike, axis=0)}
 
 
 def tell_apart(real: dict, made: list[dict], artists: list[np.ndarray]) -> list[float]:
@@ -102,6 +143,23 @@ def genre_scores(corpus: dict, labels: pd.Series, repeats: int = 3) -> dict[str,
         "songs": len(genre), "genres": len(np.unique(genre[several]))}
 
 
+def distributions(corpus: dict) -> dict:
+    "Quantiles at `LEVELS` over songs and over pairs of stems, and means over songs by `LAGS`."
+    at, table = corpus["at"][~np.isnan(corpus["at"])].astype(int), corpus["table"]
+    counts = corpus["counts"][at]
+    values = {
+        "segments": table["n_segments"], "duration (s)": table["duration_s"],
+        "chroma entropy (bits)": table["chroma entropy"],
+        "words": counts.sum(1), "distinct words": np.diff(counts.indptr),
+    }
+    quantiles = {name: hdquantiles(np.asarray(some, float), LEVELS).round(3).tolist()
+                 for name, some in values.items()}
+    pairs = np.quantile(co_occurrence(counts), LEVELS).round(4).tolist()
+    chroma, timbre = corpus["alike"].round(4).tolist()
+    return {"quantiles": quantiles, "co_occurrence": pairs,
+            "self_similarity": {"chroma": chroma, "timbre": timbre}}
+
+
 def describe(corpus: dict) -> dict[str, float]:
     "How songs move and how many words they have."
     at = corpus["at"][~np.isnan(corpus["at"])].astype(int)
@@ -130,13 +188,14 @@ def main(data: Path, seeds: int, folds: int) -> dict:
     "All comparisons."
     real, table = read_corpus(data), read_songs(data).table
     size, p = like_songs(data)
-    found = {"real": describe(real) | {"macro_f1": genre_scores(
-        real, table.set_index("track_id")["genre"].dropna())}, "fictional": []}
+    found = {"levels": LEVELS.round(3).tolist(), "lags": list(LAGS), "n_stems": N_STEMS,
+             "real": describe(real) | distributions(real) | {"macro_f1": genre_scores(
+                 real, table.set_index("track_id")["genre"].dropna())}, "fictional": []}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(1, seeds + 1):
             made = write_demo(Path(folder) / f"{seed}", size, seed, parameters=p)
             corpus = read_corpus(made)
-            found["fictional"].append(describe(corpus) | {
+            found["fictional"].append(describe(corpus) | distributions(corpus) | {
                 "seed": seed, "macro_f1": genre_scores(corpus, labels_of(made))})
         made, artists = [], []
         split = GroupKFold(5).split(table, groups=table["artist_id"])

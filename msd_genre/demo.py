@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['GENRES', 'THEMES', 'SUNG', 'FOREIGN', 'TIMBRE', 'PARAMETERS', 'SHOWPIECES', 'STREAMS', 'LETTERS', 'ADJECTIVES',
-           'THINGS', 'DEEDS', 'SYLLABLES', 'TIMBRE_ROUNDS', 'MAJOR', 'ROUNDS', 'TEXT_FILES', 'RECORD', 'Genre',
-           'Showpiece', 'DemoParameters', 'stream', 'make_plan', 'identifier', 'song_path', 'invented_artist',
+           'THINGS', 'DEEDS', 'SYLLABLES', 'TIMBRE_ROUNDS', 'MAJOR', 'ROUNDS', 'TEXT_FILES', 'BROKEN_ROWS', 'RECORD',
+           'Genre', 'Showpiece', 'DemoParameters', 'stream', 'make_plan', 'identifier', 'song_path', 'invented_artist',
            'invented_title', 'song_vector', 'autoregressive', 'tail_exponent', 'make_sound', 'make_artist',
            'make_facts', 'song_bytes', 'make_song', 'build_vocabulary', 'Words', 'word_frequencies', 'make_lyrics',
-           'track_lines', 'plays_of', 'DemoError', 'write_demo', 'like_songs']
+           'broken_rows', 'track_lines', 'plays_of', 'DemoError', 'write_demo', 'like_songs']
 
 # %% ../nbs/api/25_demo.ipynb #b4435a03
 import hashlib
@@ -113,7 +113,7 @@ FOREIGN = (
     "solo sola triste feliz bailar cantar canción llorar adiós olvidar recuerdo dolor"
 )
 
-# %% ../nbs/api/25_demo.ipynb #722a7975
+# %% ../nbs/api/25_demo.ipynb #c53e79d2
 @dataclass(frozen=True)
 class Showpiece:
     "A song whose sound is set by hand."
@@ -152,6 +152,7 @@ class DemoParameters:
 
     # What is missing or wrong, as shares of the tracks
     broken: int = 2  # song files that are cut short, a number
+    broken_rows: int = 3  # malformed rows in the label, lyrics and play files, a number, at most 3
     short: float = 0.06  # at most 300 segments
     unlabelled: float = 0.09
     minority: float = 0.08  # labels that name a second genre
@@ -164,16 +165,16 @@ class DemoParameters:
     no_place: float = 0.60  # artists without latitude and longitude
     no_beats: float = 0.01
 
-    section_share: float = 0.15  # of a song's timbre variance, between its sections
+    section_share: float = 0.25  # of a song's timbre variance, between its sections
     loudness_share: float = 0.3  # the same of loudness, with fading in and out
     fades: float = 4.0  # how far songs fade at their ends, sd of loudness between sections
     unrest: float = 0.25  # sd of the logarithm of how far timbre moves, over a song
     skew: float = 1.3  # how much further loudness falls than it rises, where few steps are large
     n_segments: tuple[int, int] = (4, 3300)
-    held: float = 0.65  # added to the logit of a root's being held, for what noise takes away
+    held: tuple[float, float] = (1.8, 2.5)  # logit of a root's being held: plus, times the song's
     slips: float = 0.4  # share of changes of the root to a semitone beside it
     strengths: tuple = (1.0, 0.5, 0.45, 0.22)  # of root, fifth, third, and any other pitch
-    chroma_noise: tuple[float, float] = (0.45, 0.45)  # sd of log strength, by chord and by segment
+    chroma_noise: tuple = (0.2, 0.45, 0.45)  # sd of log strength, by section, chord and segment
 
     # Words
     n_stems: int = 5000
@@ -183,7 +184,7 @@ class DemoParameters:
     theme_noise: float = 0.35  # sd of a song's own log-odds of a theme
     artist_words: float = 2500.0  # Dirichlet concentration of an artist, infinite: all alike
     song_words: float = 190.0  # the same of a song's: smaller repeats more
-    log_tokens: tuple[float, float] = (5.16, 0.71)  # log-normal mean and sd of words by song
+    repeating: float = 0.6  # sd of the logarithm of that, from song to song
     foreign_words: float = 0.85  # share of the other language in a song sung in it
 
     # Plays
@@ -436,7 +437,7 @@ def invented_title(rng: np.random.Generator) -> str:
         return f"{_pick(rng, ADJECTIVES)} {thing}"
     return f"{thing} in {_proper_name(rng, int(rng.integers(2, 4)))}"
 
-# %% ../nbs/api/25_demo.ipynb #741cc65a
+# %% ../nbs/api/25_demo.ipynb #41a86ce5
 def song_vector(
     track: NamedTuple,  # a row of the plan
     seed: int,
@@ -456,7 +457,8 @@ def song_vector(
         vector |= {name: vector[name] - 2 * np.log(show.sharpness) for name in pitches}
         vector |= {
             "log segment": np.log(show.segment_s), "log duration": np.log(show.duration_s),
-            "log tempo": np.log(show.tempo_bpm), "root held": special.logit(1 - 1 / show.hold),
+            "log tempo": np.log(show.tempo_bpm),
+            "root held": (special.logit(1 - 1 / show.hold) - p.held[0]) / p.held[1],
         }
     return vector
 
@@ -579,7 +581,7 @@ def _timbre(
         steps = (steps + 0.7 * (wanted_steps - found[1])).clip(-3, 0.3)
     return timbre.clip(-490, 490).round(3)
 
-# %% ../nbs/api/25_demo.ipynb #32919419
+# %% ../nbs/api/25_demo.ipynb #807cf24a
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 ROUNDS = 10
 
@@ -593,7 +595,8 @@ def _roots(
     "The root of each segment's chord."
     level = special.expit([vector[f"chroma mean {i}"] for i in range(12)])
     profile = level**2 / (level**2).sum()
-    held = special.expit(vector["root held"] + p.held)
+    plus, times = p.held
+    held = special.expit(plus + times * vector["root held"])
     number = (rng.random(len(kind)) >= held).cumsum()
     progressions = rng.choice(12, (4, 8), p=profile)
     n_chords = number[-1] + 1
@@ -614,8 +617,9 @@ def _chroma(
     root, fifth, third, other = np.log(p.strengths)
     chord = np.full(12, other)
     chord[[0, 7, 3 if vector["minor"] > 0.5 else 4]] = root, fifth, third
-    by_chord, by_segment = p.chroma_noise
+    by_section, by_chord, by_segment = p.chroma_noise
     logs = chord[(np.arange(12) - roots[:, None]) % 12]
+    logs = logs + by_section * rng.standard_normal((4, 12))[kind]
     logs = logs + by_chord * rng.standard_normal((number[-1] + 1, 12))[number]
     logs += by_segment * rng.standard_normal(logs.shape)
     bias = np.roll(np.reshape(p.fit.content["pitch_bias"], (2, 12)), -key, axis=1)
@@ -950,7 +954,7 @@ def word_frequencies(
     odds = np.nan_to_num(np.array(odds, dtype=float)) / 100
     return Words(list(table.stem), list(table.word), english[order], foreign[order], odds, themes)
 
-# %% ../nbs/api/25_demo.ipynb #7f95a242
+# %% ../nbs/api/25_demo.ipynb #172b1a74
 def make_lyrics(
     track: NamedTuple,  # a row of the plan
     words: Words,
@@ -972,11 +976,12 @@ def make_lyrics(
         own = stream(seed, "artist vocabulary", track.artist)
         weight = own.standard_gamma(p.artist_words * weight) + 1e-12
         weight /= weight.sum()
-    weight = rng.standard_gamma(p.song_words * weight) + 1e-12
-    tokens = max(1, round(np.exp(rng.normal(*p.log_tokens))))
+    concentration = p.song_words * np.exp(p.repeating * rng.standard_normal())
+    weight = rng.standard_gamma(concentration * weight) + 1e-12
+    tokens = round(np.interp(rng.random(), LEVELS, p.fit.content["tokens"]))
     return rng.multinomial(tokens, weight / weight.sum())
 
-# %% ../nbs/api/25_demo.ipynb #888feceb
+# %% ../nbs/api/25_demo.ipynb #d769c4a8
 TEXT_FILES = {
     "labels": "tagtraum/msd_tagtraum_demo_cd2.cls",
     "train": "musixmatch/mxm_dataset_train.txt",
@@ -986,6 +991,26 @@ TEXT_FILES = {
     "tracks": "AdditionalFiles/unique_tracks.txt",
     "mismatches": "AdditionalFiles/sid_mismatches.txt",
 }
+
+
+BROKEN_ROWS = {
+    "labels": ("{track}\tShoegazing", "{track} Rock", "{song}\tRock"),
+    "train": ("{track}", "{track},{number},1:2,7:often", "{song},{number},1:2"),
+    "plays": ("{user}\t{song}\t0", "{user} {song} 3", "{user}\t{track}\t1"),
+}  # an unknown genre, spaces for tabs, fields that are missing, an id of another kind, no number
+
+
+def broken_rows(
+    name: str,  # a key of `BROKEN_ROWS`
+    seed: int,
+    p: DemoParameters = PARAMETERS,
+) -> str:  # lines
+    "Rows that no reader can use, about tracks that do not exist."
+    return "".join(
+        form.format(track=identifier("TR", number, seed), song=identifier("SO", number, seed),
+                    user=f"{number:040x}", number=number) + "\n"
+        for number, form in enumerate(BROKEN_ROWS[name][: p.broken_rows], 26**5 - 3)
+    )
 
 
 def track_lines(
@@ -1039,7 +1064,7 @@ def _write_batch(
             lines.setdefault(name, []).append(line)
     return {name: "".join(some) for name, some in lines.items()}
 
-# %% ../nbs/api/25_demo.ipynb #10a6fe1f
+# %% ../nbs/api/25_demo.ipynb #dd56bc5d
 def plays_of(
     listener: int,  # number of the listener
     fame: dict[int, tuple[np.ndarray, np.ndarray]],  # style (-1: all) -> songs, fame summed up
@@ -1072,8 +1097,9 @@ def _write_plays(path: Path, plan: pd.DataFrame, n_listeners: int, seed: int,
             user = hashlib.sha1(f"listener {seed} {listener}".encode()).hexdigest()
             for song, count in zip(*plays_of(listener, fame, seed, p), strict=True):
                 file.write(f"{user}\t{identifier('SO', int(song), seed)}\t{count}\n")
+        file.write(broken_rows("plays", seed, p))
 
-# %% ../nbs/api/25_demo.ipynb #f56720d2
+# %% ../nbs/api/25_demo.ipynb #7b030428
 class DemoError(ValueError):
     "A demo corpus that cannot be written as asked; the message says what to do."
 
@@ -1128,6 +1154,8 @@ def _write_tracks(folder: Path, plan: pd.DataFrame, n_songs: int, seed: int, n_j
         for lines in tqdm(work, "demo songs", -(-len(plan) // step), unit=f"x{step}", leave=False):
             for name, text in lines.items():
                 opened[name].write(text)
+        for name in opened.keys() & BROKEN_ROWS.keys():
+            opened[name].write(broken_rows(name, seed, p))
     mapping = [f"{s}<SEP>{w}\n" for s, w in zip(words.stems, words.words, strict=True)]
     (folder / TEXT_FILES["reverse mapping"]).write_text("".join(mapping), "utf-8", newline="\n")
 
@@ -1168,7 +1196,7 @@ def write_demo(
     partial.replace(folder)
     return folder
 
-# %% ../nbs/api/25_demo.ipynb #42488a1f
+# %% ../nbs/api/25_demo.ipynb #91317220
 def like_songs(
     data: str | Path,  # real songs, laid out like the MSD subset
     p: DemoParameters = PARAMETERS,
@@ -1181,6 +1209,7 @@ def like_songs(
     silent = 1 - float(np.isin(table["track_id"], counts.track_ids).mean())
     roster = tuple(sorted(artists.itertuples(index=False, name=None)))
     return len(table), replace(
-        p, roster=roster, showpieces=(), no_lyrics=round(silent, 4), broken=0, short=0.0,
-        unlabelled=0.0, minority=0.0, unplayed=0.0, mismatched=0.0, twins=0.0, elsewhere=0.0,
+        p, roster=roster, showpieces=(), no_lyrics=round(silent, 4), broken=0, broken_rows=0,
+        short=0.0, unlabelled=0.0, minority=0.0, unplayed=0.0, mismatched=0.0, twins=0.0,
+        elsewhere=0.0,
     )

@@ -307,7 +307,7 @@ def artist_share(
     total = pd.DataFrame(scores).var()
     return float((1 - noise / total).mean().clip(0, 1))
 
-# %% ../nbs/api/24_fit.ipynb #36def326
+# %% ../nbs/api/24_fit.ipynb #cde2c3a4
 SURE = 2.8  # standard errors
 MIN_SONGS = 20  # with a word, for its frequency to be kept
 MIN_HOLDING = 4  # songs of a genre with a word that is called likelier in it
@@ -376,7 +376,7 @@ def fit_words(
             for genre, row in found.items()
         },
         "foreign": _foreign_shares(labels, foreign, genres),
-        "log_tokens": [round(float(f(np.log(tokens))), 3) for f in (np.mean, np.std)],
+        "tokens": stats.mstats.hdquantiles(tokens, LEVELS).round(1).tolist(),
         "distinct_words": round(float(distinct.mean()), 1),
     }
 

@@ -17,6 +17,19 @@ def demo_corpus(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def drop_broken_rows():
+    """A function that takes the demo's broken rows out of the text files of a copy of it."""
+    from msd_genre.demo import BROKEN_ROWS, TEXT_FILES
+
+    def drop(corpus):
+        for name, rows in BROKEN_ROWS.items():
+            path = corpus / TEXT_FILES[name]
+            path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[: -len(rows)]))
+
+    return drop
+
+
+@pytest.fixture(scope="session")
 def real_msd():
     """Folder of real songs, laid out like the MSD subset."""
     if "MSD_GENRE_DATA" not in os.environ:

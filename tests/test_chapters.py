@@ -87,10 +87,13 @@ def test_papermill_alone_makes_the_same_scores_to_the_bit(demo_run, tmp_path):
     assert (mine.timbre[:] == theirs.timbre[:]).all()
 
 
-def test_the_first_chapter_does_without_anything_set_aside(demo_run, demo_corpus, tmp_path):
+def test_the_first_chapter_does_without_anything_set_aside(
+    demo_run, demo_corpus, drop_broken_rows, tmp_path
+):
     corpus = shutil.copytree(demo_corpus, tmp_path / "corpus")
     for path in demo_run.read("songs/rejected.parquet")["path"]:
         (corpus / path).unlink()
+    drop_broken_rows(corpus)
     run = runs.create_run(demo_run.params | {"data": {"folder": str(corpus)}}, tmp_path / "run")
     catalog.build_catalog(run)
     features.build_store(run)
