@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['BASELINES', 'STRENGTHS', 'ClassicalError', 'Songs', 'load_songs', 'answer_by_artist', 'train_classical']
 
-# %% ../nbs/api/45_classical.ipynb #51dcd090
+# %% ../nbs/api/45_classical.ipynb #9f05ddee
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import joblib
@@ -27,7 +27,9 @@ from threadpoolctl import threadpool_limits
 from .features import open_store
 from .lyrics import guess_languages
 from .runs import Run, write_json
-from .splits import check_fitted, expand, kept_songs, open_split
+from msd_genre.splits import (
+    artist_groups, check_fitted, expand, kept_songs, open_split, training_folder,
+)  # fmt: skip
 
 # %% ../nbs/api/45_classical.ipynb #a570a650
 BASELINES = {
@@ -43,17 +45,21 @@ BASELINES = {
 class ClassicalError(ValueError):
     "A baseline that does not exist."
 
-# %% ../nbs/api/45_classical.ipynb #e0670926
+# %% ../nbs/api/45_classical.ipynb #d5aef13e
 @dataclass
 class Songs:
     "Songs of a split, a row each."
 
     track_ids: np.ndarray  # (n,) str
     genres: np.ndarray  # (n,) str
-    artists: np.ndarray  # (n,) str, artist ids
+    artists: np.ndarray  # (n,) str, as `splits.artist_groups` has them
     years: np.ndarray  # (n,) float, NaN where unknown
     summary: np.ndarray  # (n, d) float32, whole-song statistics
     counts: sparse.csr_array  # (n, n_stems) counts of words
+
+    def take(self, rows: np.ndarray) -> "Songs":  # (m,) int
+        "Some of the songs, in the order asked for."
+        return Songs(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def load_songs(
@@ -63,9 +69,11 @@ def load_songs(
     "What is known of songs as a whole. Raises `FeatureError` for a track that is not in the store."
     store = open_store(run.path("features"))
     rows = store.rows(track_ids)
-    facts = kept_songs(run).set_index("track_id").loc[track_ids]
+    songs = kept_songs(run)
+    facts = songs.set_index("track_id").loc[track_ids]
     return Songs(
-        np.asarray(track_ids), facts["genre"].to_numpy(str), facts["artist_id"].to_numpy(str),
+        np.asarray(track_ids), facts["genre"].to_numpy(str),
+        artist_groups(songs).loc[track_ids].to_numpy(str),
         facts["year"].to_numpy(float, na_value=np.nan), store.summary[:][rows],
         run.read("lyrics/counts.npz")[rows],
     )  # fmt: skip
@@ -101,7 +109,7 @@ def _facts(run: Run, songs: Songs) -> pd.DataFrame:
     languages = np.where(guessed == "", "unknown", guessed)
     return pd.DataFrame({"decade": decades, "language": languages})
 
-# %% ../nbs/api/45_classical.ipynb #c934ce8b
+# %% ../nbs/api/45_classical.ipynb #c386d43e
 STRENGTHS = (0.002, 0.01, 0.05)  # of `C` in the logistic regression, tried in turn
 
 
@@ -150,12 +158,11 @@ def _fit_trees(train: Songs, validation: Songs, seed: int) -> tuple[object, obje
         max_iter=60, class_weight="balanced", early_stopping=True, n_iter_no_change=8,
         random_state=seed,
     )  # fmt: skip
-    with threadpool_limits(1):  # more threads wait for each other on trees this small
-        model.fit(features.matrix(train), train.genres, X_val=features.matrix(validation)[there],
-                  y_val=validation.genres[there])  # fmt: skip
+    model.fit(features.matrix(train), train.genres, X_val=features.matrix(validation)[there],
+              y_val=validation.genres[there])  # fmt: skip
     return features, model
 
-# %% ../nbs/api/45_classical.ipynb #fce5d53e
+# %% ../nbs/api/45_classical.ipynb #5a3cd34f
 def _answer(
     run: Run, name: str, parts: dict[str, Songs], classes: np.ndarray, seed: int
 ) -> tuple[object, int, dict[str, np.ndarray]]:  # model or None, its parameters, part -> (n, k)
@@ -188,12 +195,15 @@ def _answer(
 def _build(run: Run, name: str, protocol: str, fold: int, seed: int, folder: Path) -> None:
     "Learn, answer, and write what a training leaves."
     split = open_split(run, protocol, fold)
+    songs = load_songs(run, np.unique(split["track_id"].to_numpy(str)))
     learnt = split.loc[split["part"] == "train", "track_id"].to_numpy(str)
-    parts = {part: load_songs(run, expand(split, part, seed=None).astype(str))
-             for part in ("validation", "test")} | {"train": load_songs(run, learnt)}
+    asked = {part: expand(split, part, seed=None).astype(str) for part in ("validation", "test")}
+    parts = {part: songs.take(np.searchsorted(songs.track_ids, track_ids))
+             for part, track_ids in (asked | {"train": learnt}).items()}
     check_fitted(split, parts["train"].track_ids, f"the baseline {name}")
     classes, begun = np.unique(parts["train"].genres), time.perf_counter()
-    model, n_parameters, chances = _answer(run, name, parts, classes, seed)
+    with threadpool_limits(1):  # sums in one order; and more threads wait for each other here
+        model, n_parameters, chances = _answer(run, name, parts, classes, seed)
     seconds = time.perf_counter() - begun
     tables = [
         pd.DataFrame({"model": name, "protocol": protocol, "fold": fold, "seed": seed, "part": part,
@@ -226,7 +236,7 @@ def train_classical(
         raise ClassicalError(f"no baseline {name!r}; there is {', '.join(BASELINES)}")
     seed = run.seed if seed is None else seed
     return run.make(
-        f"models/{name}-{protocol}-f{fold}-s{seed}",
+        training_folder(name, protocol, fold, seed),
         lambda folder: _build(run, name, protocol, fold, seed, folder),
         params={"name": name, "protocol": protocol, "fold": fold, "seed": seed},
         inputs=["catalog.parquet", "split.parquet", "features", "lyrics"], modules=["classical"],

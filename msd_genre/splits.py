@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PARTS', 'PROTOCOLS', 'NEEDED', 'TELLING', 'KINDS', 'DECLARED', 'protocol_of', 'SplitError', 'labelled_songs',
            'plain_name', 'plain_title', 'artist_groups', 'recording_groups', 'kept_genres', 'cut', 'artist_folds',
-           'resample', 'read_lists', 'make_split', 'expand', 'genre_parts', 'LeakError', 'leak_check', 'refuse_leaks',
-           'kept_songs', 'open_split', 'check_fitted']
+           'resample', 'read_lists', 'make_split', 'expand', 'training_folder', 'genre_parts', 'LeakError',
+           'leak_check', 'refuse_leaks', 'kept_songs', 'open_split', 'check_fitted']
 
 # %% ../nbs/api/30_splits.ipynb #54d06825
 import math
@@ -488,6 +488,16 @@ def expand(
         raise SplitError(f"no part {part!r} in the split: it has {sorted(set(split.part))}")
     track_ids = np.repeat(rows.track_id.to_numpy(dtype=object), rows.copies)
     return track_ids if seed is None else np.random.default_rng(seed).permutation(track_ids)
+
+# %% ../nbs/api/30_splits.ipynb #8fb0f95e
+def training_folder(
+    model: str,  # as its predictions call it, such as "cnn-as_written" or "logistic"
+    protocol: str = "artist",
+    fold: int = 0,
+    seed: int = 1,
+) -> str:  # below the run's folder
+    "Where a training leaves its predictions, cost and weights."
+    return f"models/{model}-{protocol}-f{fold}-s{seed}"
 
 # %% ../nbs/api/30_splits.ipynb #cb1940a7
 def genre_parts(

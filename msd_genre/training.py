@@ -7,7 +7,7 @@ __all__ = ['WEIGHTING', 'KEEP', 'OUTPUTS', 'SCALINGS', 'EVALUATION_BATCH', 'SHOW
            'Songs', 'load_songs', 'Batches', 'epoch_order', 'best_epoch', 'fit', 'predict', 'embed', 'TrainedModel',
            'open_trained', 'train']
 
-# %% ../nbs/api/51_training.ipynb #c3eab745
+# %% ../nbs/api/51_training.ipynb #9123f9f4
 import json
 import math
 import re
@@ -26,7 +26,7 @@ from .features import FeatureError, Store, open_store
 from .lyrics import WEIGHTINGS, fit_idf, lyric_vectors
 from .models import build_model, default_sizes
 from .runs import Run, remove, write_json
-from .splits import check_fitted, expand, open_split
+from .splits import check_fitted, expand, open_split, training_folder
 
 # %% ../nbs/api/51_training.ipynb #8c1c694b
 class TrainingError(ValueError):
@@ -86,7 +86,7 @@ def load_inputs(
         "lyrics": np.asarray(words, np.float32),
     }
 
-# %% ../nbs/api/51_training.ipynb #6c28c6d0
+# %% ../nbs/api/51_training.ipynb #2f22c10c
 KEEP = ("last", "best")
 OUTPUTS = {"as_written": "learnt", "as_coded": "catalog"}  # which genres have an output
 SCALINGS = ("none", "standard")
@@ -140,7 +140,8 @@ class Plan:
     @property
     def name(self) -> str:
         "Under which the result is kept."
-        return f"{self.label}-{self.protocol}-f{self.fold}-s{self.seed}"
+        folder = training_folder(self.label, self.protocol, self.fold, self.seed)
+        return folder.removeprefix("models/")
 
 # %% ../nbs/api/51_training.ipynb #8e323429
 @dataclass
