@@ -230,10 +230,10 @@ def pr_curves(
         curves.append(curve.assign(threshold=np.append(threshold, np.nan)))
     return pd.concat(curves, ignore_index=True)
 
-# %% ../nbs/api/40_metrics.ipynb #1407783c
+# %% ../nbs/api/40_metrics.ipynb #05470b21
 def reliability(
     predictions: pd.DataFrame,  # of one model, protocol and part
-    n_bins: int = 10,  # of equal width over (0, 1]
+    n_bins: int = CALIBRATION_BINS,  # of equal width over (0, 1]
     classes: list[str] | None = None,
 ) -> pd.DataFrame:  # low, high (of the bin), confidence, accuracy (means in it), songs
     "Accuracy by confidence, the probability of the answer; bins without a song are left out."
@@ -523,7 +523,7 @@ def score_models(
     ]
     return pd.concat(rows, ignore_index=True)[["model", *rows[0].columns.drop("model")]]
 
-# %% ../nbs/api/40_metrics.ipynb #0fe5d0a8
+# %% ../nbs/api/40_metrics.ipynb #2abed488
 TITLES = {
     "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy",
     "top3_accuracy": "top-3 accuracy", "macro_ap": "macro AP", "micro_ap": "micro AP",
@@ -532,7 +532,7 @@ TITLES = {
 
 
 # what the chapters show beside each other; chapter 7 has all
-LEADING = ["macro_f1", "balanced_accuracy", "accuracy", "top3_accuracy", "macro_ap", "micro_ap"]
+LEADING = ["macro_f1", "balanced_accuracy", "accuracy", "macro_ap", "micro_ap"]
 
 
 def score_table(

@@ -477,7 +477,7 @@ def test_a_mix_that_cannot_be_had_is_refused(predictions, artists, mix, message)
 
 
 def test_reliability_has_every_song_once_and_adds_up_to_the_error(predictions):
-    table = metrics.reliability(predictions, n_bins=15)
+    table = metrics.reliability(predictions)
     assert table.columns.tolist() == ["low", "high", "confidence", "accuracy", "songs"]
     assert table.songs.sum() == len(predictions) and table.songs.min() > 0
     assert ((table.low < table.confidence) & (table.confidence <= table.high)).all()
@@ -487,7 +487,7 @@ def test_reliability_has_every_song_once_and_adds_up_to_the_error(predictions):
 
 def test_a_sure_and_a_hedged_answer_fall_into_their_own_bins():
     third = [1 / 3] * 3
-    table = metrics.reliability(invented(["A", "A", "B"], [[1, 0, 0], third, [1, 0, 0]]))
+    table = metrics.reliability(invented(["A", "A", "B"], [[1, 0, 0], third, [1, 0, 0]]), n_bins=10)
     assert table.songs.tolist() == [1, 2]
     assert table.low.tolist() == pytest.approx([0.3, 0.9])
     assert table.accuracy.tolist() == [1, 0.5]
