@@ -6,7 +6,7 @@
 __all__ = ['PARTS', 'PROTOCOLS', 'NEEDED', 'TELLING', 'KINDS', 'DECLARED', 'protocol_of', 'SplitError', 'labelled_songs',
            'plain_name', 'plain_title', 'artist_groups', 'recording_groups', 'kept_genres', 'cut', 'artist_folds',
            'resample', 'read_lists', 'make_split', 'expand', 'training_folder', 'genre_parts', 'LeakError',
-           'leak_check', 'refuse_leaks', 'kept_songs', 'open_split', 'check_fitted']
+           'leak_check', 'refuse_leaks', 'kept_songs', 'open_split', 'check_fitted', 'thin']
 
 # %% ../nbs/api/30_splits.ipynb #54d06825
 import math
@@ -652,3 +652,27 @@ def check_fitted(
             f"{what} was fitted on {len(others)} songs that are not in train of {name!r}, fold "
             f"{fold}, such as {others[0]}: fit it on the songs of train alone"
         )
+
+# %% ../nbs/api/30_splits.ipynb #c8da4690
+def thin(
+    run: Run,
+    split: pd.DataFrame,  # of one protocol and fold
+    share: float,  # of the songs of train to keep, above 0; 1: all
+    seed: int = 1,  # of the order of the artists
+) -> pd.DataFrame:  # the same table without the rest of train
+    "A split with whole artists left out of train. Raises `SplitError` for a share outside (0, 1]."
+    if not 0 < share <= 1:
+        raise SplitError(f"a share of {share} of train: it must be above 0 and at most 1")
+    if share == 1:
+        return split
+    songs = kept_songs(run)
+    genre_of = songs.set_index("track_id").genre
+    about = pd.DataFrame({"group": artist_groups(songs), "genre": genre_of})
+    train = about.loc[split.track_id[split.part == "train"]].sort_index()
+    groups = np.random.default_rng(seed).permutation(train["group"].unique())
+    place = train["group"].map(pd.Series(np.arange(len(groups)), groups))
+    place[place.isin(place.groupby(train["genre"]).min())] -= len(groups)  # a genre's first artist
+    sizes = place.value_counts().sort_index().cumsum()
+    kept = sizes.index[: np.searchsorted(sizes, share * len(train)) + 1]
+    left_out = place.index[~place.isin([*kept, *sizes.index[sizes.index < 0]])]
+    return split[(split.part != "train") | ~split.track_id.isin(left_out)].reset_index(drop=True)
