@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, special, stats
+from scipy import sparse, special
 
 from .genres import TERM_COLUMNS, WRITEUP_GENRES, read_labels, weak_labels
 from .lyrics import read_counts
@@ -253,6 +253,15 @@ def pitch_bias(
     return bias.ravel(), without.reshape(len(chroma), -1)
 
 
+def _smooth_quantiles(
+    values: np.ndarray,  # (n,)
+) -> np.ndarray:  # (n_levels,) at `LEVELS`
+    "Quantiles as means of order statistics (Harrell and Davis), so that none is a song's own."
+    from scipy.stats import mstats  # slow to import, and no song that is written needs it
+
+    return mstats.hdquantiles(values, LEVELS)
+
+
 def fit_sound(
     real: RealSongs,
     genres: Sequence[str],  # all that the demo has
@@ -273,8 +282,7 @@ def fit_sound(
     places, directions = _discriminants(means, np.array(list(artists.values())), within)
     own = dict(zip(groups, places, strict=True))
     found, how = _borrow(own, artists, genres)
-    smooth = [stats.mstats.hdquantiles(column[np.isfinite(column)], LEVELS)
-              for column in statistics.T]
+    smooth = [_smooth_quantiles(column[np.isfinite(column)]) for column in statistics.T]
     return {
         "statistics": list(STATISTICS), "genres": how,
         "quantiles": np.array(smooth).round(4).tolist(),
@@ -284,7 +292,7 @@ def fit_sound(
         "places": {genre: place.round(3).tolist() for genre, place in found.items()},
         "pitch_bias": bias.round(3).tolist(),
         "artist_share": round(artist_share(rest, table["artist_id"].to_numpy()), 3),
-        "familiarity": stats.mstats.hdquantiles(table["familiarity"], LEVELS).round(3).tolist(),
+        "familiarity": _smooth_quantiles(table["familiarity"]).round(3).tolist(),
         "keys": [
             (1 + np.bincount(table.loc[table["mode"] == mode, "key"], minlength=N)).tolist()
             for mode in (1, 0)
@@ -376,7 +384,7 @@ def fit_words(
             for genre, row in found.items()
         },
         "foreign": _foreign_shares(labels, foreign, genres),
-        "tokens": stats.mstats.hdquantiles(tokens, LEVELS).round(1).tolist(),
+        "tokens": _smooth_quantiles(tokens).round(1).tolist(),
         "distinct_words": round(float(distinct.mean()), 1),
     }
 
