@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['GENRES', 'THEMES', 'SUNG', 'FOREIGN', 'TIMBRE', 'PARAMETERS', 'SHOWPIECES', 'STREAMS', 'LETTERS', 'ADJECTIVES',
            'THINGS', 'DEEDS', 'SYLLABLES', 'TIMBRE_ROUNDS', 'MAJOR', 'ROUNDS', 'TEXT_FILES', 'BROKEN_ROWS', 'RECORD',
-           'Genre', 'Showpiece', 'DemoParameters', 'stream', 'make_plan', 'identifier', 'song_path', 'invented_artist',
-           'invented_title', 'song_vector', 'autoregressive', 'tail_exponent', 'make_sound', 'make_artist',
-           'make_facts', 'song_bytes', 'make_song', 'build_vocabulary', 'Words', 'word_frequencies', 'make_lyrics',
-           'broken_rows', 'track_lines', 'plays_of', 'DemoError', 'write_demo', 'like_songs']
+           'MOST_SONGS', 'Genre', 'Showpiece', 'DemoParameters', 'stream', 'make_plan', 'identifier', 'song_path',
+           'invented_artist', 'invented_title', 'song_vector', 'autoregressive', 'tail_exponent', 'make_sound',
+           'make_artist', 'make_facts', 'song_bytes', 'make_song', 'build_vocabulary', 'Words', 'word_frequencies',
+           'make_lyrics', 'broken_rows', 'track_lines', 'plays_of', 'DemoError', 'write_demo', 'like_songs']
 
 # %% ../nbs/api/25_demo.ipynb #b4435a03
 import hashlib
@@ -1139,6 +1139,7 @@ class DemoError(ValueError):
 
 
 RECORD = "demo.json"
+MOST_SONGS = 10_000_000  # beyond, names of tracks run out
 
 
 def _recorded(
@@ -1196,7 +1197,7 @@ def _write_tracks(folder: Path, plan: pd.DataFrame, n_songs: int, seed: int, n_j
 
 def write_demo(
     folder: str | Path,  # where the corpus will lie
-    n_songs: int = 2000,  # song files, at least 20
+    n_songs: int = 2000,  # song files, from 20 to `MOST_SONGS`
     seed: int = 1,  # another seed, another corpus
     n_jobs: int = -1,  # processes, -1: one a core; the bytes do not depend on it
     parameters: DemoParameters = PARAMETERS,  # what the songs are drawn from
@@ -1206,9 +1207,10 @@ def write_demo(
     The same arguments give the same bytes. Raises `DemoError` where `folder` holds anything
     else than a demo, or a number is out of range.
     """
-    if n_songs < 20 or seed < 0:
+    if not 20 <= n_songs <= MOST_SONGS or seed < 0:
         raise DemoError(
-            f"found n_songs={n_songs}, seed={seed}; expected at least 20 songs, a seed of 0 or more"
+            f"found n_songs={n_songs}, seed={seed}; expected at least 20 songs, at most "
+            f"{MOST_SONGS:,}, and a seed of 0 or more"
         )
     folder = Path(folder).expanduser()
     record = {
@@ -1218,10 +1220,16 @@ def write_demo(
     if _recorded(folder) == record:
         return folder
     partial = folder.with_name(f".{folder.name}.partial")
-    if _recorded(partial) != record:
-        remove(partial)
-    for name in TEXT_FILES.values():
-        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if _recorded(partial) != record:
+            remove(partial)
+        for name in TEXT_FILES.values():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoError(
+            f"no folder can be made in {folder.parent} ({error.strerror}). Give a place "
+            "where you may write."
+        ) from error
     write_json(record, partial / RECORD)
     plan = make_plan(n_songs, seed, parameters)
     _write_tracks(partial, plan, n_songs, seed, n_jobs, parameters)

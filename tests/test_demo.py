@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -34,12 +35,17 @@ from msd_genre.demo import (
     write_demo,
 )
 from msd_genre.fit import (
+    STATISTICS,
+    FitError,
     Fitted,
     artist_share,
+    fit_demo,
     fitted,
+    read_fit,
     read_songs,
     song_statistics,
     vocabulary,
+    write_fit,
 )
 from msd_genre.genres import read_labels, weak_labels
 from msd_genre.lyrics import read_counts, read_reverse_mapping
@@ -149,11 +155,46 @@ def test_a_demo_to_which_somebody_added_a_file_is_not_replaced(tmp_path):
         write_demo(folder, N_SONGS, seed=6, n_jobs=1)
 
 
-@pytest.mark.parametrize("asked", [{"n_songs": 19}, {"n_songs": 50, "seed": -1}])
+@pytest.mark.parametrize(
+    "asked", [{"n_songs": 19}, {"n_songs": 50, "seed": -1}, {"n_songs": demo.MOST_SONGS + 1}]
+)
 def test_numbers_out_of_range_are_refused(asked, tmp_path):
     with pytest.raises(DemoError, match="expected at least 20 songs"):
         write_demo(tmp_path / "demo", **asked)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DemoError, match=r"no folder can be made in .*file"):
+        write_demo(tmp_path / "file" / "demo", N_SONGS)
+
+
+def test_what_is_drawn_from_is_read_back_and_anything_else_is_refused(tmp_path):
+    written = write_fit(fitted().content, tmp_path / "fit.json")
+    assert read_fit(written).content == fitted().content
+    for name, text, found in [
+        ("empty.json", "", "Expecting value"), ("list.json", "[1]", "missing: all of it"),
+        ("other.json", '{"note": 1}', "missing: artist_share, directions"),
+        ("older.json", json.dumps(fitted().content | {"statistics": list(STATISTICS[1:])}),
+         "other statistics"),
+    ]:  # fmt: skip
+        (tmp_path / name).write_text(text)
+        with pytest.raises(FitError, match=rf"{name} does not hold .*\({found}.*demo fit"):
+            read_fit(tmp_path / name)
+    with pytest.raises(FitError, match=r"none\.json"):
+        read_fit(tmp_path / "none.json")
+
+
+def test_too_few_songs_or_none_with_words_give_no_estimates(small, tmp_path):
+    with (
+        pytest.warns(UserWarning, match="2 song files set aside"),
+        pytest.raises(FitError, match=r"found \d+ songs .* expected at least 100"),
+    ):
+        fit_demo(small)
+    shutil.copytree(small / "data", tmp_path / "data")
+    with pytest.raises(FitError, match="no musiXmatch files"):
+        fit_demo(tmp_path)
 
 
 # ---- the real formats
