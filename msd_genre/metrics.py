@@ -570,6 +570,7 @@ def paired_differences(
     seed: int = 0,
     classes: list[str] | None = None,  # default: all genres of songs and outputs
     level: float = 0.95,  # of the interval
+    mix: pd.Series | None = None,  # genre -> share, as in `weighted_scores`; default: the songs'
 ) -> pd.DataFrame:  # model, score, difference (model - reference), low, high, better
     """Each model's scores less those of the reference, with a paired bootstrap over artists.
 
@@ -581,7 +582,7 @@ def paired_differences(
     shared = _same_songs(predictions)
     weights = artist_weights(_artists(predictions[reference], groups), n_boot, seed)
     drawn = {
-        name: _drawn_scores(table, weights, classes or shared, mix=None)
+        name: _drawn_scores(table, weights, classes or shared, mix)
         for name, table in predictions.items()
     }
     (base, base_drawn), tail, names = drawn.pop(reference), (1 - level) / 2, list(SCORES)
