@@ -166,19 +166,22 @@ def cut(
     share: float,  # of each genre's rows, 0 to 1
     rng: np.random.Generator,
 ) -> np.ndarray:  # bool, True where a row is cut off
-    "Whole groups that hold about `share` of each genre; each genre keeps a row on the other side."
+    "Whole groups, large and small, with about `share` of each genre; some of it stays."
     table = pd.crosstab(groups.to_numpy(), genres.to_numpy())
     counts = table.to_numpy()
     part_of_genre = counts / counts.sum(axis=0)
     order = rng.permutation(len(counts))
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
-    gap, left = np.full(counts.shape[1], float(share)), counts.sum(axis=0)
+    lead = rng.uniform(-0.5, 0.5, counts.shape[1]) * part_of_genre.max(axis=0)
+    dealt, cut_off, left = np.zeros_like(lead), np.zeros_like(lead), counts.sum(axis=0)
     taken = np.zeros(len(counts), dtype=bool)
     for i in order:
+        dealt = dealt + part_of_genre[i]
+        gap = share * dealt + lead * (1 - dealt) - cut_off
         nearer = np.sum((gap - part_of_genre[i]) ** 2) < np.sum(gap**2)
         if nearer and np.all(left > counts[i]):
             taken[i] = True
-            gap, left = gap - part_of_genre[i], left - counts[i]
+            cut_off, left = cut_off + part_of_genre[i], left - counts[i]
     return groups.isin(table.index[taken]).to_numpy()
 
 # %% ../nbs/api/30_splits.ipynb #df53f402
