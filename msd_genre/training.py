@@ -6,7 +6,7 @@
 __all__ = ['WEIGHTING', 'SERIES', 'KEEP', 'OUTPUTS', 'SCALINGS', 'ROWS', 'CLASS_WEIGHTS', 'SCHEDULES', 'OPTIMIZERS',
            'EVALUATION_BATCH', 'SHOWN', 'TrainingError', 'word_inputs', 'statistic_inputs', 'segment_inputs',
            'load_inputs', 'Plan', 'Songs', 'rescale', 'load_songs', 'Batches', 'balanced_weights', 'epoch_order',
-           'best_epoch', 'fit', 'predict', 'embed', 'TrainedModel', 'open_trained', 'train']
+           'best_epoch', 'fit', 'predict', 'embed', 'compile_model', 'TrainedModel', 'open_trained', 'train']
 
 # %% ../nbs/api/51_training.ipynb #3b0a2760
 import json
@@ -486,7 +486,7 @@ def _shapes(inputs: dict[str, np.ndarray], plan: Plan) -> dict:
     return {"n_frames": inputs["chroma"].shape[1], "lyric_dim": inputs["lyrics"].shape[1]}
 
 
-def _compiled(songs: Songs, plan: Plan) -> keras.Model:
+def compile_model(songs: Songs, plan: Plan) -> keras.Model:
     "The plan's network with its first weights and an optimiser."
     keras.utils.set_random_seed(plan.seed)
     model = build_model(
@@ -565,7 +565,7 @@ def _write_results(
 def _build(run: Run, plan: Plan, verbose: bool, folder: Path) -> None:
     "Train, or go on with it, and write the results into a folder."
     songs = load_songs(run, plan)
-    model = _compiled(songs, plan)
+    model = compile_model(songs, plan)
     if verbose:
         print(f"{plan.name}: {len(songs.rows['train']):,} rows, {len(songs.classes)} genres, "
               f"{model.count_params():,} parameters", flush=True)
