@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['OKABE_ITO', 'GREY', 'PALE', 'WIDTH_IN', 'PUBLISHED', 'MAJORITY', 'STYLE', 'DASHES', 'GENRE_STYLE', 'NAMES_IN_DIGITS',
            'PITCHES', 'HISTOGRAM', 'FOUND', 'BOX_COLOURS', 'BOX_IN', 'ROW_IN', 'MODEL_COLOURS', 'PART_DASHES',
-           'CONFUSION', 'STEP_KINDS', 'FigureError', 'set_style', 'styled', 'GenreStyle', 'genre_style', 'genre_colour',
-           'show', 'markdown_table', 'show_table', 'funnel', 'genre_histogram', 'resampling', 'chroma_heatmap',
-           'timbre_heatmap', 'segment_counts', 'segment_lengths', 'lyric_coverage', 'similarity', 'model_diagram',
-           'learning_curves', 'precision_recall', 'confusion', 'score_intervals', 'differences', 'reliability',
-           'waterfall', 'embedding_map']
+           'CONFUSION', 'STEP_KINDS', 'INPUT_COLOURS', 'FigureError', 'set_style', 'styled', 'GenreStyle',
+           'genre_style', 'genre_colour', 'show', 'markdown_table', 'show_table', 'funnel', 'genre_histogram',
+           'resampling', 'chroma_heatmap', 'timbre_heatmap', 'segment_counts', 'segment_lengths', 'lyric_coverage',
+           'similarity', 'model_diagram', 'learning_curves', 'precision_recall', 'confusion', 'score_intervals',
+           'differences', 'reliability', 'waterfall', 'embedding_map', 'embedding_maps', 'retrieval_by_genre',
+           'cluster_map', 'input_attributions', 'song_attributions', 'attribution_profiles']
 
 # %% ../nbs/api/71_figures.ipynb #0c4b95f3
 import base64
@@ -1274,14 +1275,254 @@ def _neighbour_text(
     points: pd.DataFrame,  # x, y, genre
 ) -> str:
     "How often the nearest song on the map has the same genre, beside chance."
-    n, sizes = len(points), points["genre"].value_counts()
-    if n < 2:
+    if len(points) < 2:
         return "One song on a map"
-    place = points[["x", "y"]].to_numpy()
+    alike, chance = _alike(points)
+    return (f"{_percent(alike)} of {len(points):,} songs lie next to a song of their genre "
+            f"(shuffled: {_percent(chance)})")
+
+
+def _alike(
+    points: pd.DataFrame,  # x, y, genre
+) -> tuple[float, float]:  # 0 to 1: songs whose nearest has their genre; the same if shuffled
+    "How often the nearest song on a map has the same genre."
+    n, sizes = len(points), points["genre"].value_counts()
+    place, genre = points[["x", "y"]].to_numpy(), points["genre"].to_numpy()
     first, second = KDTree(place).query(place, k=2)[1].T  # one of them is the song itself
     nearest = np.where(first == np.arange(n), second, first)
-    genre = points["genre"].to_numpy()
-    chance = float((sizes * (sizes - 1)).sum() / (n * (n - 1)))
-    alike = np.mean(genre == genre[nearest])
-    return (f"{_percent(alike)} of {n:,} songs lie next to a song of their genre "
-            f"(shuffled: {_percent(chance)})")
+    return float(np.mean(genre == genre[nearest])), float(
+        (sizes * (sizes - 1)).sum() / (n * (n - 1)))
+
+# %% ../nbs/api/71_figures.ipynb #1be9dcd6
+def _scatter_genres(
+    axes: Axes,
+    points: pd.DataFrame,   # x, y, genre
+    genres: Sequence[str],  # the largest first: it lies below the others
+    size: float,            # of a mark
+) -> None:
+    "Songs on one map."
+    for genre in genres:
+        songs, style = points[points["genre"] == genre], genre_style(genre)
+        axes.scatter(songs["x"], songs["y"], s=size, marker=style.marker, color=style.colour,
+                     alpha=0.8, linewidth=0.3, edgecolor="white")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(xticks=[], yticks=[])
+
+
+@styled
+def embedding_maps(
+    points: pd.DataFrame,  # space, x, y (map coordinates, no unit), genre; spaces in order
+) -> Figure:
+    "The same songs on the maps of several spaces."
+    _check(points, ["space", "x", "y", "genre"], "embedding_maps")
+    spaces = list(points["space"].unique())
+    sizes = points.loc[points["space"] == spaces[0], "genre"].value_counts()
+    genres = sorted(sizes.index, key=lambda genre: (-sizes[genre], genre))
+    down = -(-len(spaces) // 2)
+    figure, axes = _panels(3.6 * down + 1.1, down, min(2, len(spaces)))
+    for panel, space in zip(axes.flat, spaces, strict=False):
+        songs = points[points["space"] == space].reset_index(drop=True)
+        _scatter_genres(panel, songs, genres, 12)
+        panel.set_title(f"{space}\n{_nearest_text(songs)}")
+        panel.set_xlabel("t-SNE (no unit)")
+    for empty in axes.flat[len(spaces):]:
+        empty.set_axis_off()
+    handles = [_handle(f"{genre} ({sizes[genre]:,})", ls="", ms=6, color=genre_colour(genre),
+                       marker=genre_style(genre).marker) for genre in genres]
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, title="genre (songs)")
+    alike = {space: _alike(points[points["space"] == space].reset_index(drop=True))[0]
+             for space in spaces}
+    _title(figure, f"Songs that lie next to one of their genre: {_share_span(alike)}")
+    return figure
+
+
+def _nearest_text(
+    points: pd.DataFrame,  # x, y, genre
+) -> str:
+    "A panel's own finding."
+    if len(points) < 2:
+        return "one song"
+    alike, chance = _alike(points)
+    return f"{_percent(alike)} next to their genre (shuffled: {_percent(chance)})"
+
+
+def _share_span(
+    shares: Mapping[str, float],  # name -> 0 to 1
+) -> str:
+    "The smallest and the largest share with their names."
+    low, high = min(shares, key=shares.get), max(shares, key=shares.get)
+    return f"{_percent(shares[low])} ({low}) to {_percent(shares[high])} ({high})"
+
+# %% ../nbs/api/71_figures.ipynb #8aa0173e
+@styled
+def retrieval_by_genre(
+    table: pd.DataFrame,  # genre, songs, value, low, high (95 % interval), chance
+    score: str = "precision at 10",
+) -> Figure:
+    "A retrieval score of each genre beside chance, the best genre first."
+    _check(table, ["genre", "songs", "value", "low", "high", "chance"], "retrieval_by_genre")
+    table = table.sort_values("value", ascending=False, kind="stable").reset_index(drop=True)
+    heights = np.arange(len(table))
+    colours = [genre_colour(genre) for genre in table["genre"]]
+    figure, [[axes]] = _panels(0.29 * len(table) + 1.5)
+    axes.hlines(heights, table["low"], table["high"], color=colours, lw=2.2)
+    axes.scatter(table["value"], heights, s=44, zorder=4, color=colours)
+    axes.vlines(table["chance"], heights - 0.38, heights + 0.38, color="black", lw=1.4, zorder=3)
+    axes.set_yticks(heights, [f"{row.genre} ({row.songs:,})" for row in table.itertuples()])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
+    axes.set(xlabel=f"{score} (0 to 1)", ylabel="genre (songs)", ylim=(len(table) - 0.4, -0.6),
+             xlim=(0, min(1.02, 1.05 * max(table["high"].max(), table["chance"].max()))))
+    handles = [_handle("score, 95 % interval", marker="o", ms=6, lw=2.2, color=GREY),
+               _handle("chance", ls="", marker="|", ms=12, mew=1.4, color="black")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    clear = int((table["low"] > table["chance"]).sum())
+    _title(figure, f"{clear} of {len(table)} genres find their own clearly more often than chance")
+    return figure
+
+# %% ../nbs/api/71_figures.ipynb #dac5acb1
+@styled
+def cluster_map(
+    points: pd.DataFrame,  # x, y (map coordinates, no unit), cluster (-1: in none)
+) -> Figure:
+    "Songs on a map, coloured by cluster, with the clusters' numbers in place."
+    _check(points, ["x", "y", "cluster"], "cluster_map")
+    figure, [[axes]] = _panels(4.6)
+    loose = points[points["cluster"] < 0]
+    axes.scatter(loose["x"], loose["y"], s=14, color=PALE, linewidth=0)
+    numbers = sorted(points.loc[points["cluster"] >= 0, "cluster"].unique())
+    looks = [(colour, marker) for marker in "os^DvP" for colour in OKABE_ITO.values()]
+    handles = [_handle(f"none ({len(loose):,})", ls="", marker="o", ms=5, color=PALE)]
+    for place, number in enumerate(numbers):
+        songs, (colour, marker) = points[points["cluster"] == number], looks[place % len(looks)]
+        axes.scatter(songs["x"], songs["y"], s=20, color=colour, marker=marker, linewidth=0.3,
+                     edgecolor="white")
+        axes.text(songs["x"].median(), songs["y"].median(), number, fontweight="bold", fontsize=12,
+                  ha="center", va="center", zorder=5,
+                  path_effects=[path_effects.withStroke(linewidth=3, foreground="white")])
+        handles.insert(-1, _handle(f"{number} ({len(songs):,})", ls="", marker=marker, ms=6,
+                                   color=colour))
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(xlabel="t-SNE, first axis (no unit)", ylabel="t-SNE, second axis (no unit)")
+    _side_legend(axes, handles, "cluster (songs)")
+    inside = len(points) - len(loose)
+    _title(figure, f"{len(numbers)} clusters hold {_percent(inside / len(points))} of "
+                   f"{len(points):,} songs")
+    return figure
+
+# %% ../nbs/api/71_figures.ipynb #ed2d8cd6
+INPUT_COLOURS = {"chroma": OKABE_ITO["orange"], "timbre": OKABE_ITO["blue"],
+                 "lyrics": OKABE_ITO["green"], "words": OKABE_ITO["green"]}
+
+
+@styled
+def input_attributions(
+    table: pd.DataFrame,  # genre, and a column an input: what it adds to the margin (nats)
+) -> Figure:
+    "What each input adds to a decision, on average by genre; bars to the left speak against it."
+    inputs = [name for name in table if name not in ("genre", "songs")]
+    _check(table, ["genre", *inputs], "input_attributions")
+    table = table.assign(sum=table[inputs].sum(axis=1)).sort_values("sum", ascending=False,
+                                                                    kind="stable")
+    left = [c for c in OKABE_ITO.values() if c not in INPUT_COLOURS.values()]
+    colours = {name: INPUT_COLOURS.get(name, left[i % len(left)]) for i, name in enumerate(inputs)}
+    figure, [[axes]] = _panels(0.3 * len(table) + 1.5)
+    heights = np.arange(len(table))
+    for sign in (1, -1):
+        ends = np.zeros(len(table))
+        for name in inputs:
+            part = np.maximum(sign * table[name].to_numpy(float), 0)
+            axes.barh(heights, sign * part, left=sign * ends, color=colours[name], height=0.7)
+            ends += part
+    axes.scatter(table["sum"], heights, s=30, zorder=4, **{**PUBLISHED, "marker": "o"})
+    axes.axvline(0, color="black", lw=1)
+    axes.set_yticks(heights, table["genre"])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
+    axes.set(xlabel="added to the margin of the genre answered (nats)", ylabel="",
+             ylim=(len(table) - 0.4, -0.6))
+    handles = [_handle(name, ls="", marker="s", ms=9, color=colours[name]) for name in inputs]
+    handles.append(_handle("sum", ls="", marker="o", ms=6, mfc="white", mec="black"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    mean = table[inputs].mean().sort_values(ascending=False)
+    _title(figure, "On average over genres: " + ", ".join(
+        f"{name} {value:+.1f}" for name, value in mean.items()).replace("-", "−") + " nats")
+    return figure
+
+# %% ../nbs/api/71_figures.ipynb #62d1ec5c
+@styled
+def song_attributions(
+    segments: pd.DataFrame,  # start_s, chroma_00..., timbre_00... (nats), in order of time
+    activity: pd.DataFrame | None = None,  # start_s, filter (its name), activation (no unit)
+    title: str = "",
+) -> Figure:
+    "What each segment of a song adds to a decision, and when the strongest filters are active."
+    rows = {name: [c for c in segments if c.startswith(f"{name}_")]
+            for name in ("chroma", "timbre")}
+    _check(segments, ["start_s", *rows["chroma"], *rows["timbre"]], "song_attributions")
+    filters = activity is not None and len(activity) > 0
+    figure, axes = _panels(5.2 + 1.7 * filters, 2 + filters, sharex=True)
+    edges = _segment_edges(segments["start_s"].to_numpy(float), len(segments), None)
+    values = segments[rows["chroma"] + rows["timbre"]].to_numpy(float)
+    limit = max(float(np.quantile(np.abs(values), 0.99)), 1e-9)
+    for panel, (name, columns) in zip(axes.flat, rows.items(), strict=False):
+        mesh = panel.pcolormesh(edges, np.arange(13) - 0.5, segments[columns].to_numpy(float).T,
+                                cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True)
+        panel.set_yticks(range(12), PITCHES if name == "chroma" else range(1, 13), fontsize=7)
+        total = f"{segments[columns].to_numpy().sum():+.2f}".replace("-", "−")
+        panel.set(ylabel="pitch class" if name == "chroma" else "component",
+                  title=f"{name}, in all {total} nats")
+    figure.colorbar(mesh, ax=axes[:2, 0], label="added to the margin (nats)", extend="both",
+                    aspect=30)
+    if filters:
+        _activity_panel(axes[2, 0], activity)
+    axes[-1, 0].set(xlabel="time from the song's start (s)", xlim=(0, edges[-1]))
+    _title(figure, title.replace("$", r"\$") or "What a decision rests on")
+    return figure
+
+
+def _activity_panel(
+    axes: Axes,
+    activity: pd.DataFrame,  # start_s, filter, activation
+) -> None:
+    "Lines of the activity of filters, each scaled to its largest."
+    for number, (name, one) in enumerate(activity.groupby("filter", sort=False)):
+        colour = list(OKABE_ITO.values())[number % 7]
+        largest = max(float(one["activation"].abs().max()), 1e-9)
+        axes.plot(one["start_s"], one["activation"] / largest, lw=1.3, color=colour, label=name)
+    axes.set(ylabel="activity\n(share of its largest)",
+             title="strongest filters of the last convolutions")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=8)
+
+# %% ../nbs/api/71_figures.ipynb #715b22b1
+@styled
+def attribution_profiles(
+    profiles: pd.DataFrame,  # index: genre; chroma_00..., timbre_00... (nats), means over songs
+    times: pd.DataFrame,     # index: genre; columns: start of a stretch of time (s); nats
+) -> Figure:
+    "Where decisions come from, on average by genre: pitch classes, timbres, and moments."
+    if profiles.empty or times.empty:
+        raise FigureError("attribution_profiles: no genre to draw; expected a row a genre")
+    figure, axes = _panels(0.3 * len(profiles) + 2.3, 1, 2, sharey=True, width_ratios=[3, 2])
+    names = [PITCHES[int(c[-2:])] if c.startswith("chroma") else f"t{int(c[-2:]) + 1}"
+             for c in profiles]
+    for panel, table in zip(axes.flat, (profiles, times), strict=True):
+        values = table.to_numpy(float)
+        limit = max(float(np.nanquantile(np.abs(values), 0.98)), 1e-9)
+        mesh = panel.pcolormesh(values, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True)
+        panel.tick_params(length=0)
+        figure.colorbar(mesh, ax=panel, location="bottom", aspect=30, extend="both",
+                        label="added to the margin (nats)")
+    axes[0, 0].set_yticks(np.arange(len(profiles)) + 0.5, profiles.index)
+    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, fontsize=7.5)
+    axes[0, 0].set_title("by pitch class and timbre component")
+    step = max(1, len(times.columns) // 6)
+    axes[0, 1].set_xticks(np.arange(len(times.columns))[::step],
+                          [f"{second:g}" for second in times.columns[::step]])
+    axes[0, 1].set(xlabel="time from the song's start (s)", title="by time, chroma and timbre")
+    strongest = profiles.abs().stack().idxmax()
+    place = names[list(profiles).index(strongest[1])]
+    _title(figure, f"Strongest on average: {strongest[1].split('_')[0]} {place} for "
+                   f"{strongest[0]}, {profiles.loc[strongest]:+.2f} nats".replace("-", "−"))
+    return figure

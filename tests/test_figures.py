@@ -160,6 +160,45 @@ def _points(n=500):
     return pd.DataFrame({"x": rng.normal(0, 9, n), "y": rng.normal(0, 9, n), "genre": genre})
 
 
+def _maps():
+    spaces = ["CNN as written", "whole-song statistics", "lyric vector"]
+    return pd.concat([_points(200).assign(space=space) for space in spaces])
+
+
+def _by_genre():
+    rng, n = _rng(), len(GENRES)
+    value = rng.random(n) * 0.6
+    return pd.DataFrame({"genre": GENRES, "songs": rng.integers(1, 4000, n), "value": value,
+                         "low": value * 0.7, "high": value * 1.2, "chance": rng.random(n) * 0.5})
+
+
+def _clusters(count=16):
+    return _points().assign(cluster=_rng().integers(0, count + 1, 500) - 1).replace(
+        {"cluster": {0: -1}})
+
+
+def _attributions(n=300):
+    columns = [f"{name}_{i:02d}" for name in ("chroma", "timbre") for i in range(12)]
+    table = pd.DataFrame(_rng().normal(0, 0.01, (n, 24)), columns=columns)
+    return table.assign(start_s=np.arange(n) * 0.28)
+
+
+def _activity():
+    return pd.concat([pd.DataFrame({"start_s": np.arange(37) * 2.2, "filter": f"timbre {number}",
+                                    "activation": _rng().random(37)}) for number in range(6)])
+
+
+def _inputs():
+    table = pd.DataFrame(_rng().normal(1, 1, (18, 3)), columns=["chroma", "timbre", "lyrics"])
+    return table.assign(genre=GENRES)[["genre", "chroma", "timbre", "lyrics"]]
+
+
+def _profiles():
+    profiles = _attributions(18).drop(columns="start_s").set_axis(GENRES)
+    times = pd.DataFrame(_rng().normal(0, 0.1, (18, 24)), GENRES, np.arange(24) * 5)
+    return profiles, times
+
+
 def _layers():
     rows = [
         (f"{kind}", "InputLayer", (None, 300, 12), 0, []) for kind in ("chroma", "timbre", "lyrics")
@@ -210,6 +249,15 @@ FIGURES = {
         _waterfall().assign(kind=["trained", *["measured"] * 3, "another score"])),
     "waterfall, one step": lambda: figures.waterfall(_waterfall().tail(1), "macro_f1"),
     "embedding_map": lambda: figures.embedding_map(_points()),
+    "embedding_maps": lambda: figures.embedding_maps(_maps()),
+    "retrieval_by_genre": lambda: figures.retrieval_by_genre(_by_genre()),
+    "cluster_map": lambda: figures.cluster_map(_clusters()),
+    "cluster_map, none": lambda: figures.cluster_map(_points().assign(cluster=-1)),
+    "input_attributions": lambda: figures.input_attributions(_inputs()),
+    "song_attributions": lambda: figures.song_attributions(
+        _attributions(), _activity(), "An Artist With $ and a Name: A Title: answered Latin"),
+    "song_attributions, no filters": lambda: figures.song_attributions(_attributions()),
+    "attribution_profiles": lambda: figures.attribution_profiles(*_profiles()),
 }
 
 
@@ -273,6 +321,8 @@ def test_panels_have_labels(figure):
         ("reliability", "(probability)"),
         ("waterfall", "accuracy (0 to 1)"),
         ("embedding_map", "(no unit)"),
+        ("song_attributions", "(s)"),
+        ("input_attributions", "(nats)"),
     ],
 )
 def test_axes_say_their_unit(name, unit):
