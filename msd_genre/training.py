@@ -255,6 +255,7 @@ STEPS_IN_A_CALL, SONGS_IN_A_CALL = 100, 1_000  # at most; their songs are copied
 SONGS_THAT_PAY = 15_000  # shown to a network with convolutions, for compiling to pay
 STEPS_THAT_PAY = 2_000  # of a network without convolutions or LSTM
 _LOSS = "sparse_categorical_crossentropy"
+_TOO_FEW = "compiling would cost more than it saves"
 
 
 def _has_gpu() -> bool:
@@ -288,7 +289,7 @@ def why_keras(
         return f"the backend is {keras.config.backend()}"
     if _has_gpu():
         return "there is a GPU"
-    if getattr(model, "distribute_strategy", None) is not None:
+    if model.distribute_strategy.num_replicas_in_sync > 1:
         return "the training is distributed"
     if any(layer.dtype_policy.name != "float32" for layer in model.layers):
         return "the precision is mixed"
@@ -302,7 +303,7 @@ def why_keras(
         twin = quick_twin(keras.models.clone_model(model))
     except LayerError as error:
         return str(error)
-    return "compiling would cost more than it saves" if _too_few(twin, n_songs, plan) else ""
+    return _TOO_FEW if _too_few(twin, n_songs, plan) else ""
 
 # %% ../nbs/api/51_training.ipynb #88579971
 def _blocks(
@@ -493,7 +494,7 @@ def quick_program(
     model: keras.Model,  # compiled; `why_keras` has no objection
 ) -> QuickProgram:  # of networks like it; the last few kinds of this process are kept
     "The program for a kind of network, compiled when it is first called."
-    optimizer = model.optimizer.get_config()
+    optimizer = model.optimizer.get_config() | {"name": None}
     if isinstance(optimizer["learning_rate"], int | float):
         optimizer["learning_rate"] = None  # one of the variables that are copied
     about = [model.get_config(), type(model.optimizer).__name__, optimizer]
