@@ -137,6 +137,7 @@ def test_bad_input_is_named(call, message):
 
 ONE_STEP = """
 import keras, numpy as np
+from msd_genre.layers import quick_twin
 from msd_genre.models import build_model
 assert keras.config.backend() == "{backend}"
 rng = np.random.default_rng(0)
@@ -150,6 +151,12 @@ for name, sizes in {sizes}.items():
     assert np.isfinite(loss), name
     after = keras.ops.convert_to_numpy(model.get_layer("genre").kernel)
     assert not np.array_equal(before, after), name
+    said = [keras.ops.convert_to_numpy(one(x)) for one in (model, quick_twin(model))]
+    np.testing.assert_allclose(*said, atol=1e-4)
+    twin = quick_twin(model)
+    twin.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+    assert np.isfinite(twin.train_on_batch(x, rng.integers(0, 3, 8))), name
+    assert not np.array_equal(after, keras.ops.convert_to_numpy(model.get_layer("genre").kernel))
 """
 
 

@@ -1,5 +1,8 @@
 "Training: the same seed gives the same bits, also after a kill; what is written; bad input."
 
+import subprocess
+import sys
+
 import h5py
 import keras
 import numpy as np
@@ -470,7 +473,7 @@ def test_noise_moving_averages_penalties_constraints_and_schedules_are_kept(monk
 
 
 def trained_weights(name, way, nudge):
-    "Weights after 100 steps over songs of the real range; `nudge`: first weights off by a rounding."
+    "Weights after 100 steps at the real range; `nudge`: the first ones are off by a rounding."
     rng = np.random.default_rng(0)
     inputs = {"chroma": rng.random((100, 40, 12), dtype="float32"),
               "timbre": rng.normal(0, 50, (100, 40, 12)).astype("float32"),
@@ -520,7 +523,7 @@ def test_a_training_that_diverges_keeps_the_last_good_weights(new_run, way, requ
     with pytest.raises(TrainingError, match=rf"nan in epoch 1, batch {seen}: lower .*good w"):
         training.fit(model, songs, plan, new_run.dir, verbose=False)
     kept = training._compiled(songs, plan)
-    first = kept.get_weights()
+    first, kept = kept.get_weights(), keras.Model(kept.inputs, kept.outputs)
     kept.load_weights(new_run.dir / "last_good.weights.h5")
     assert all(np.isfinite(w).all() for w in kept.get_weights())
     moved = any((a != b).any() for a, b in zip(kept.get_weights(), first, strict=True))
@@ -535,3 +538,48 @@ def test_running_out_of_memory_names_what_to_lower(new_run, monkeypatch, error):
     monkeypatch.setattr(training, "fit", fail)
     with pytest.raises(TrainingError, match="batch_size 16 and 40 segments a song: lower batch_s"):
         train(new_run, "baseline", batch_size=16, verbose=False)
+
+
+def test_a_corpus_that_fills_the_memory_is_read_from_the_store_with_the_same_bits(
+    new_run, cnn, monkeypatch
+):
+    monkeypatch.setattr(training, "IN_MEMORY_GB", 1e-6)
+    songs = training.load_songs(new_run, training.Plan("cnn"))
+    assert isinstance(songs.inputs["timbre"], training.StoredRows)
+    with pytest.raises(TrainingError, match="they stay in the store, where they cannot be scaled"):
+        training.load_songs(new_run, training.Plan("cnn", scaling="standard"))
+    same_bits(train(new_run, "cnn", **CHOICES), cnn)
+
+
+def test_mixed_precision_is_taken_when_asked_for_and_leaves_an_ordinary_network(new_run):
+    mixed = train(new_run, "cnn", **CHOICES | {"epochs": 2}, precision="mixed_bfloat16")
+    assert (mixed.cost["way"], mixed.cost["why"]) == ("keras", "the precision is mixed")
+    assert {layer.dtype_policy.name for layer in mixed.load().layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+    validate_predictions(mixed.predictions.query("part == 'test'"))
+
+
+SHARED = """
+import sys
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from msd_genre import training
+rng, n = np.random.default_rng(0), 24
+inputs = {"chroma": rng.random((n, 20, 12), dtype="float32"),
+          "timbre": rng.random((n, 20, 12), dtype="float32"),
+          "lyrics": rng.random((n, 5), dtype="float32")}
+songs = training.Songs(["a", "b"], np.arange(n).astype(str), np.array(["a", "b"] * 12),
+                       {"train": np.arange(n), "validation": np.arange(n)}, inputs, None, None)
+plan = training.Plan("baseline", batch_size=8, epochs=10_000, distribute=True)
+model = training._compiled(songs, plan)
+assert model.distribute_strategy.num_replicas_in_sync == 2
+assert training.why_keras(model, n, plan) == "the training is distributed"
+logs = model.fit(training.Batches(songs, np.arange(n), 8), verbose=0).history
+assert np.isfinite(logs["loss"][0])
+"""
+
+
+def test_batches_are_shared_among_devices_when_asked_for():
+    run = subprocess.run([sys.executable, "-c", SHARED], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
