@@ -297,7 +297,7 @@ def epoch_order(
 
 # %% ../nbs/api/51_training.ipynb #6dd9d50c
 STEPS_IN_A_CALL, SONGS_IN_A_CALL = 100, 1_000  # at most; their songs are copied together
-SONGS_THAT_PAY = 15_000  # shown to a network with convolutions, for compiling to pay
+SONGS_THAT_PAY = 25_000  # shown to a network with convolutions, for compiling to pay
 STEPS_THAT_PAY = 2_000  # of a network without convolutions or LSTM
 _LOSS = "sparse_categorical_crossentropy"
 _TOO_FEW = "compiling would cost more than it saves"
@@ -334,9 +334,9 @@ def why_keras(
         return f"the backend is {keras.config.backend()}"
     if _has_gpu():
         return "there is a GPU"
-    if model.distribute_strategy.num_replicas_in_sync > 1:
+    if plan.distribute:
         return "the training is distributed"
-    if any(layer.dtype_policy.name != "float32" for layer in model.layers):
+    if plan.precision != "float32":
         return "the precision is mixed"
     if model.loss != _LOSS:
         return "the loss is not the usual one"
