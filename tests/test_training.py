@@ -1,5 +1,8 @@
 "Training: the same seed gives the same bits, also after a kill; what is written; bad input."
 
+import subprocess
+import sys
+
 import h5py
 import keras
 import numpy as np
@@ -377,3 +380,206 @@ def test_a_tag_tells_two_trainings_apart(new_run):
                                         "cnn-as_coded-learnt-artist-f0-s1")  # fmt: skip
     assert set(other.predictions.model) == {"cnn-as_coded-learnt"}
     assert "Vocal" in plain.classes and "Vocal" not in other.classes
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    "Even the smallest training goes the quick way."
+    monkeypatch.setattr(training, "SONGS_THAT_PAY", 0)
+    monkeypatch.setattr(training, "STEPS_THAT_PAY", 0)
+    monkeypatch.setattr(training, "STEPS_IN_A_CALL", 4)
+    monkeypatch.setattr(training, "_PROGRAMS", {})
+
+
+def test_the_quick_way_learns_what_keras_learns_bit_for_bit_the_same_each_time(
+    new_run, cnn, quick, monkeypatch
+):
+    """Also after a kill, and with a program that another training had compiled."""
+    one = train(new_run, "cnn", **CHOICES)
+    assert (one.cost["way"], one.cost["why"]) == ("quick", "many steps in one call")
+    assert (cnn.cost["way"], cnn.cost["why"]) == ("keras", training._TOO_FEW)
+    np.testing.assert_allclose(one.history, cnn.history, rtol=1e-3)
+    for ours, theirs in zip(one.load().get_weights(), cnn.load().get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+    train(new_run, "cnn", **CHOICES, seed=2)
+    assert len(training._PROGRAMS) == 1, "another seed is trained by the same program"
+    remove_training(new_run, one)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train(new_run, "cnn", **CHOICES)
+    training._PROGRAMS.clear()  # as in a new process
+    resumed = train(new_run, "cnn", **CHOICES)
+    pd.testing.assert_frame_equal(resumed.history, one_history(one), check_exact=True)
+
+
+def remove_training(run, trained):
+    "Forget a training, but for what was read of it."
+    trained.dir.rename(run.dir / "before")
+
+
+def one_history(trained):
+    return pd.read_csv(trained.dir.parent.parent / "before" / "history.csv")
+
+
+def songs_of(inputs, labels, weights=None):
+    "A split of invented songs, all in train and validation."
+    rows = np.arange(len(labels))
+    songs = training.Songs(["a", "b", "c"], rows.astype(str), np.array(["a", "b", "c"])[labels],
+                           {"train": rows, "validation": rows}, inputs, None, None)  # fmt: skip
+    songs.weights = weights
+    return songs
+
+
+def mixed_network():
+    "All that a training must keep: noise, moving averages, penalties, a constraint, a schedule."
+    L = keras.layers
+    keras.utils.set_random_seed(3)
+    series = keras.Input((20, 4), name="series")
+    x = L.Conv1D(5, 4, activation="relu", kernel_regularizer="l2")(series)
+    x = L.Dropout(1e-7)(L.MaxPooling1D(2)(x))  # its generator goes on, and drops nothing
+    x = L.BatchNormalization()(L.LSTM(4, kernel_constraint="max_norm")(x))
+    model = keras.Model({"series": series}, L.Dense(3, "softmax", bias_regularizer="l1")(x))
+    rate = keras.optimizers.schedules.CosineDecay(0.01, 30)
+    model.compile(keras.optimizers.AdamW(rate, clipnorm=1.0), training._LOSS, metrics=["accuracy"])
+    return model
+
+
+def test_noise_moving_averages_penalties_constraints_and_schedules_are_kept(monkeypatch):
+    """One program and Keras, two epochs over 23 songs in batches of 5, with weights."""
+    monkeypatch.setattr(training, "STEPS_IN_A_CALL", 2)
+    rng = np.random.default_rng(0)
+    inputs = {"series": rng.normal(size=(23, 20, 4)).astype("float32")}
+    labels, weights = np.arange(23) % 3, rng.uniform(0.5, 2, 23).astype("float32")
+    songs, order = songs_of(inputs, labels, weights), rng.permutation(23)
+    ours, theirs = mixed_network(), mixed_network()
+    plan = training.Plan("cnn", epochs=10_000, batch_size=5)
+    assert training.why_keras(ours, 23, plan) == ""
+    program = training.quick_program(ours)
+    program.take(ours)
+    for _ in range(2):
+        learnt = program.epoch(songs, order, 5) | program.evaluate(songs, songs.rows["train"], 8)
+    program.give(ours)
+    given = {name: array[order] for name, array in inputs.items()}
+    logs = theirs.fit(given, labels[order], sample_weight=weights[order], batch_size=5, epochs=2,
+                      shuffle=False, verbose=0).history  # fmt: skip
+    loss, accuracy = theirs.evaluate(inputs, labels, verbose=0)
+    expected = {"loss": logs["loss"][-1], "accuracy": logs["accuracy"][-1],
+                "val_loss": loss, "val_accuracy": accuracy}  # fmt: skip
+    assert learnt == pytest.approx(expected, rel=1e-3)
+    own = training._all_variables(theirs, theirs.optimizer)
+    for a, b in zip(training._all_variables(ours, ours.optimizer), own, strict=True):
+        np.testing.assert_allclose(np.array(a), np.array(b), atol=1e-3, err_msg=b.path)
+
+
+def trained_weights(name, way, nudge):
+    "Weights after 100 steps at the real range; `nudge`: the first ones are off by a rounding."
+    rng = np.random.default_rng(0)
+    inputs = {"chroma": rng.random((100, 40, 12), dtype="float32"),
+              "timbre": rng.normal(0, 50, (100, 40, 12)).astype("float32"),
+              "lyrics": rng.normal(size=(100, 7)).astype("float32")}  # fmt: skip
+    songs = songs_of(inputs, rng.integers(0, 3, 100))
+    sizes = {"cnn": {"filters": (40, 40), "pools": (4, 2)}}.get(name, {})
+    plan = training.Plan(name, "as_coded", batch_size=10, sizes=sizes)
+    model = training.compile_model(songs, plan)
+    model.jit_compile = False  # Keras' own way is compiled in a second, not in ten
+    if nudge:
+        model.set_weights([np.nextafter(w, np.float32(9)) for w in model.get_weights()])
+    if way == "quick":
+        program = training.quick_program(model)
+        program.take(model)
+    for epoch in range(10):
+        order = training.epoch_order(songs.rows["train"], 1, epoch)
+        if way == "quick":
+            program.epoch(songs, order, 10)
+        else:
+            model.fit(training.Batches(songs, order, 10), shuffle=False, verbose=0)
+    if way == "quick":
+        program.give(model)
+    return np.concatenate([w.ravel() for w in model.get_weights()])
+
+
+@pytest.mark.parametrize("name", ["cnn", "lstm"])
+def test_after_100_steps_both_ways_are_as_near_as_keras_is_to_itself(name):
+    plain = trained_weights(name, "keras", nudge=False)
+    far = abs(trained_weights(name, "keras", nudge=True) - plain)
+    ours = abs(trained_weights(name, "quick", nudge=False) - plain)
+    print(name, "median, 99 %, largest:", *np.quantile(ours, [0.5, 0.99, 1]), "against",
+          *np.quantile(far, [0.5, 0.99, 1]))  # fmt: skip
+    assert np.sqrt((ours**2).mean()) <= 2 * np.sqrt((far**2).mean())
+
+
+@pytest.mark.parametrize("way", ["keras", "quick"])
+def test_a_training_that_diverges_keeps_the_last_good_weights(new_run, way, request):
+    """Keras clips a loss that is no number, so there it shows one batch later."""
+    if way == "quick":
+        request.getfixturevalue("quick")
+    plan = training.Plan("baseline", epochs=2, batch_size=16)
+    songs = training.load_songs(new_run, plan)
+    bad = songs.rows["train"][5]
+    songs.inputs["timbre"][bad] = np.nan
+    batch = int(np.argmax(training.epoch_order(songs.rows["train"], 1, 0) == bad)) // 16
+    model, seen = training.compile_model(songs, plan), batch + (1 if way == "quick" else 2)
+    with pytest.raises(TrainingError, match=rf"nan in epoch 1, batch {seen}: lower .*good w"):
+        training.fit(model, songs, plan, new_run.dir, verbose=False)
+    kept = training.compile_model(songs, plan)
+    first, kept = kept.get_weights(), keras.Model(kept.inputs, kept.outputs)
+    kept.load_weights(new_run.dir / "last_good.weights.h5")
+    assert all(np.isfinite(w).all() for w in kept.get_weights())
+    moved = any((a != b).any() for a, b in zip(kept.get_weights(), first, strict=True))
+    assert moved == (way == "quick" and batch > 0)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("RESOURCE_EXHAUSTED: OOM when ...")])
+def test_running_out_of_memory_names_what_to_lower(new_run, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(training, "fit", fail)
+    with pytest.raises(TrainingError, match="batch_size 16: lower batch_s"):
+        train(new_run, "baseline", batch_size=16, verbose=False)
+
+
+def test_a_corpus_that_fills_the_memory_is_read_from_the_store_with_the_same_bits(
+    new_run, cnn, monkeypatch
+):
+    monkeypatch.setattr(training, "IN_MEMORY_GB", 1e-6)
+    songs = training.load_songs(new_run, training.Plan("cnn"))
+    assert isinstance(songs.inputs["timbre"], training.StoredRows)
+    with pytest.raises(TrainingError, match="they stay in the store, where they cannot be scaled"):
+        training.load_songs(new_run, training.Plan("cnn", scaling="standard"))
+    same_bits(train(new_run, "cnn", **CHOICES), cnn)
+
+
+def test_mixed_precision_is_taken_when_asked_for_and_leaves_an_ordinary_network(new_run):
+    mixed = train(new_run, "cnn", **CHOICES | {"epochs": 2}, precision="mixed_bfloat16")
+    assert (mixed.cost["way"], mixed.cost["why"]) == ("keras", "the precision is mixed")
+    assert {layer.dtype_policy.name for layer in mixed.load().layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+    validate_predictions(mixed.predictions.query("part == 'test'"))
+
+
+SHARED = """
+import sys
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from msd_genre import training
+rng, n = np.random.default_rng(0), 24
+inputs = {"chroma": rng.random((n, 20, 12), dtype="float32"),
+          "timbre": rng.random((n, 20, 12), dtype="float32"),
+          "lyrics": rng.random((n, 5), dtype="float32")}
+songs = training.Songs(["a", "b"], np.arange(n).astype(str), np.array(["a", "b"] * 12),
+                       {"train": np.arange(n), "validation": np.arange(n)}, inputs, None, None)
+plan = training.Plan("baseline", batch_size=8, epochs=10_000, distribute=True)
+model = training.compile_model(songs, plan)
+assert model.distribute_strategy.num_replicas_in_sync == 2
+assert training.why_keras(model, n, plan) == "the training is distributed"
+logs = model.fit(training.Batches(songs, np.arange(n), 8), verbose=0).history
+assert np.isfinite(logs["loss"][0])
+"""
+
+
+def test_batches_are_shared_among_devices_when_asked_for():
+    run = subprocess.run([sys.executable, "-c", SHARED], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
