@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # takes seconds; `training` loads it when a network is opened
 class PredictorError(ValueError):
     "A network that cannot be opened, taken away or asked; the message says what to do."
 
-# %% ../nbs/api/55_predictor.ipynb #a05f255a
+# %% ../nbs/api/55_predictor.ipynb #eb6b3e49
 @dataclass(frozen=True)
 class RawSongs:
     "n songs before any weighting or scaling."
@@ -51,7 +51,7 @@ class RawSongs:
 def stored_songs(
     store: Store,  # an open feature store
     counts: sparse.csr_array,  # (store.n, n_stems), `lyrics/counts.npz`
-    rows: slice,  # of the store
+    rows: slice | np.ndarray,  # of the store, rising
 ) -> RawSongs:
     "Songs of a run."
     return RawSongs(store.chroma[rows], store.timbre[rows], store.summary[rows], counts[rows])

@@ -70,7 +70,7 @@ def _whole(
     x, y = (low + high) / 2
     return [float(v) for v in (x - half, x + half, y - half, y + half)]
 
-# %% ../nbs/api/64_song_map.ipynb #5a5d17b1
+# %% ../nbs/api/64_song_map.ipynb #ea091987
 def _figure(
     points: pd.DataFrame,  # x, y, artist_name, title, genre, answer
     looks: dict[str, dict],  # from `_looks`
@@ -101,7 +101,7 @@ def _figure(
                       line_width=2)  # fmt: skip
     told = [("artist", "@artist"), ("title", "@title"), ("genre", "@genre"),
             ("predicted", "@answer")]
-    drawn.add_tools(HoverTool(renderers=[dots], tooltips=told))
+    drawn.add_tools(HoverTool(renderers=[dots], tooltips=told, limit=1))
     return drawn
 
 # %% ../nbs/api/64_song_map.ipynb #6bf232ac
@@ -142,7 +142,7 @@ def map_page(
         code=_data("song_map.js"),
     )
 
-# %% ../nbs/api/64_song_map.ipynb #1ad0d740
+# %% ../nbs/api/64_song_map.ipynb #f160dec2
 PAGE = "pages/song_map.html"
 
 
@@ -186,8 +186,8 @@ def make_map(
         rows, table = held_out(space), run.read(places)
         points = space.songs.iloc[rows].reset_index(drop=True).merge(
             table, on="track_id", validate="1:1")
-        lead = (f"{len(points):,} songs that the network {space.name} did not learn from, placed by "
-                "t-SNE of its embedding: near songs are near, far distances mean nothing. Lines "
+        lead = (f"{len(points):,} songs that the network {space.name} did not learn from, placed "
+                "by t-SNE of its embedding: near songs are near, far distances mean nothing. Lines "
                 "lead to the ten nearest songs in the embedding itself.")
         warning = "The songs are invented: they say nothing about music." if fictional else ""
         note = f"Run {run.params.get('run', run.dir.name)}, seed {run.seed}."

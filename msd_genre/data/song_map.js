@@ -21,7 +21,10 @@ function button(row, place) {
   small.textContent = songs.genre[row] === songs.answer[row]
     ? songs.genre[row] : `${songs.genre[row]}, taken for ${songs.answer[row]}`;
   made.append(small);
-  made.addEventListener("click", () => { choose(row); element(place)?.focus(); });
+  made.addEventListener("click", () => {
+    choose(row);
+    (element(place) ?? element("near").querySelector("button"))?.focus();
+  });
   const item = document.createElement("li");
   item.append(made);
   return item;
