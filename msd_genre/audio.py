@@ -22,7 +22,7 @@ from tqdm import tqdm
 from .fit import STATISTICS, fitted
 from .runs import write_json
 from .scan import N_TIMBRE
-from .songs import PITCH_CLASSES, Segments
+from .songs import Segments
 
 if TYPE_CHECKING:  # of the extra `audio`
     from types import ModuleType

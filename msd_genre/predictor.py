@@ -7,7 +7,7 @@ __all__ = ['FORMAT', 'MADE_WITH', 'TOLERANCE', 'PARTS', 'EXAMPLE', 'LIMITS', 'TE
            'stored_songs', 'one_song', 'Predictor', 'networks', 'choose_network', 'open_predictor', 'export',
            'open_exported']
 
-# %% ../nbs/api/55_predictor.ipynb #e36a82d6
+# %% ../nbs/api/55_predictor.ipynb #8f76c962
 import json
 import shutil
 import warnings
@@ -31,7 +31,7 @@ from .songs import Segments
 from .splits import artist_groups, kept_songs
 
 if TYPE_CHECKING:  # takes seconds; `training` loads it when a network is opened
-    import keras
+    from keras import Model
 
 # %% ../nbs/api/55_predictor.ipynb #368ae067
 class PredictorError(ValueError):
@@ -92,13 +92,13 @@ def _scaled(
         scaled[~there] = 0
     return np.nan_to_num(scaled, copy=False)
 
-# %% ../nbs/api/55_predictor.ipynb #8bb10e77
+# %% ../nbs/api/55_predictor.ipynb #c0b64efa
 @dataclass(frozen=True)
 class Predictor:
     "A network and what turns songs into its inputs."
 
     name: str  # of the training, such as "cnn-as_written-artist-f0-s1"
-    network: "keras.Model"
+    network: "Model"
     classes: list[str]  # genres, in the order of the outputs
     stems: list[str]  # of the columns of `RawSongs.counts`
     stem_vectors: np.ndarray  # (n_stems, d) float32

@@ -23,7 +23,7 @@ from bokeh.transform import factor_cmap, factor_mark
 
 from .embedding import tsne
 from .figures import genre_style
-from .neighbours import Space, build_index, nearest, open_space
+from .neighbours import Space, build_index, nearest
 from .runs import Run
 
 # %% ../nbs/api/64_song_map.ipynb #353f595b
