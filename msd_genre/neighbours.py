@@ -103,7 +103,7 @@ def find_song(
     raise NeighbourError("\n".join([f"no song {name!r} among {len(songs):,}. Spelt most like it:",
                                     *lines]))
 
-# %% ../nbs/api/62_neighbours.ipynb #316124e4
+# %% ../nbs/api/62_neighbours.ipynb #97589e14
 EMBEDDED_AT_ONCE = 2_048  # songs
 
 
@@ -111,12 +111,13 @@ def _places(
     predictor: Predictor,
     store: Store,
     counts: sparse.csr_array,  # (store.n, n_stems)
+    catalog: pd.DataFrame,  # has the tracks of the store
 ) -> pd.DataFrame:  # answer, chance, e_00...; a row a song of the store
     "Where a network places the songs of a store, and what it says of them."
     parts = []
     for rows in tqdm(list(store.batches(EMBEDDED_AT_ONCE)), desc="placing songs", unit=" blocks",
                      disable=None):
-        chances, places = predictor.predict(stored_songs(store, counts, rows))
+        chances, places = predictor.predict(stored_songs(store, counts, rows, catalog))
         table = pd.DataFrame(places, columns=[f"e_{i:02d}" for i in range(places.shape[1])])
         table.insert(0, "answer", np.asarray(predictor.classes)[chances.argmax(axis=1)])
         table.insert(1, "chance", chances.max(axis=1))
@@ -134,7 +135,8 @@ def place_songs(
 
     def build(folder: Path) -> None:
         store, opened = open_store(run.path("features")), predictor or open_predictor(run, name)
-        table = _places(opened, store, run.read("lyrics/counts.npz"))
+        catalog = run.read("catalog.parquet")
+        table = _places(opened, store, run.read("lyrics/counts.npz"), catalog)
         plan = run.sidecars()[f"models/{name}"]["params"]
         split = open_split(run, plan["protocol"], plan["fold"]).drop_duplicates("track_id")
         part = split.set_index("track_id")["part"].reindex(store.track_ids).fillna("none")

@@ -7,11 +7,11 @@ __all__ = ['LONGEST_TEXT', 'FROM_PLACES', 'NO_SOUND', 'NO_WORDS', 'NO_KNOWN_WORD
            'count_lyrics', 'read_lyrics', 'Sound', 'read_sound_of', 'sound_of_track', 'Answer', 'place_on_map', 'judge',
            'open_map', 'predict', 'answers_by_part']
 
-# %% ../nbs/api/63_new_song.ipynb #598ae271
+# %% ../nbs/api/63_new_song.ipynb #c5c201df
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -23,8 +23,7 @@ from scipy import sparse
 from .catalog import data_layout
 from .features import open_store
 from .neighbours import Space, nearest_songs, open_space
-from .predictor import Predictor, RawSongs, one_song, open_exported, open_predictor
-from .predictor import stored_songs
+from .predictor import Predictor, one_song, open_exported, open_predictor, stored_songs
 from .runs import Run, open_run
 from .songs import Segments, Song, SongError, open_places, read_song
 
@@ -84,7 +83,7 @@ def read_lyrics(
                            "the words of one song")
     return text
 
-# %% ../nbs/api/63_new_song.ipynb #78908180
+# %% ../nbs/api/63_new_song.ipynb #ad6955b5
 @dataclass(frozen=True)
 class Sound:
     "What is known of a song's sound."
@@ -92,7 +91,7 @@ class Sound:
     name: str  # "Artist - Title", or the file's name
     track_id: str  # "" where it is none of the MSD
     segments: Segments | None  # None: there is none
-    key: int
+    facts: dict  # `predictor.FACTS`, as far as they are known
     approximate: bool  # whether timbre is an approximation
 
 
@@ -100,7 +99,7 @@ def _sound(song: Song) -> Sound:
     "The sound of a song of the MSD."
     said = song.metadata
     name = f"{said['artist_name']} - {said['title']}"
-    return Sound(name, said["track_id"], song.segments, said["key"], False)
+    return Sound(name, said["track_id"], song.segments, said, False)
 
 
 def read_sound_of(
@@ -114,12 +113,13 @@ def read_sound_of(
         except SongError as error:
             if not error.reason.endswith(": none"):
                 raise
-            return Sound(path.stem, "", None, 0, False)
+            return Sound(path.stem, "", None, {}, False)
         return _sound(song)
     from msd_genre.audio import analyse_sound
 
     heard = analyse_sound(path)
-    return Sound(path.name, "", heard.segments, heard.key, True)
+    facts = {"key": heard.key, "mode": heard.mode, "duration_s": heard.duration_s}
+    return Sound(path.name, "", heard.segments, facts, True)
 
 # %% ../nbs/api/63_new_song.ipynb #65add2d7
 def sound_of_track(
@@ -181,7 +181,7 @@ def place_on_map(
     x, y = (weights[:, None] * places[near]).sum(axis=0) / weights.sum()
     return float(x), float(y)
 
-# %% ../nbs/api/63_new_song.ipynb #506255f3
+# %% ../nbs/api/63_new_song.ipynb #6fdc433d
 NO_SOUND = "no segments: the answer rests on the lyrics alone."
 NO_WORDS = "no lyrics: the answer rests on the sound alone."
 NO_KNOWN_WORDS = "no word of the text is known to the model: the answer rests on the sound alone."
@@ -215,7 +215,7 @@ def judge(
     counts = lyrics if counted else count_lyrics(lyrics or "", predictor.stems)
     notes = _notes(sound, counted or bool(lyrics), counts.nnz)
     options = {name: predictor.recipe[name] for name in ("n_frames", "offset")}
-    raw = one_song(sound.segments, sound.key, counts, **options)
+    raw = one_song(sound.segments, sound.facts, counts, **options)
     chances, vectors = predictor.predict(raw)
     genres = pd.Series(chances[0], predictor.classes).sort_values(ascending=False, kind="stable")
     near = place = None
@@ -227,7 +227,7 @@ def judge(
             place = place_on_map(vectors[0], space.vectors[rows], on[["x", "y"]].to_numpy())
     return Answer(sound.name, genres, vectors[0], near, place, notes)
 
-# %% ../nbs/api/63_new_song.ipynb #18462e0a
+# %% ../nbs/api/63_new_song.ipynb #fa531773
 def open_map(
     run: Run,
     name: str,  # of the training
@@ -255,7 +255,7 @@ def predict(
     if song is None and lyrics is None:
         raise NewSongError("give a song file, a sound file, or a text of lyrics")
     text = None if lyrics is None else read_lyrics(lyrics)
-    nothing = Sound(Path(lyrics).name if lyrics else "", "", None, 0, False)
+    nothing = Sound(Path(lyrics).name if lyrics else "", "", None, {}, False)
     sound = nothing if song is None else read_sound_of(song)
     if predictor is None and model is not None and (Path(model) / "about.json").is_file():
         predictor = open_exported(model)
@@ -266,7 +266,7 @@ def predict(
     places = open_map(run, predictor.name) if isinstance(run, Run) and space else None
     return judge(predictor, sound, text, space, places, k)
 
-# %% ../nbs/api/63_new_song.ipynb #d5336300
+# %% ../nbs/api/63_new_song.ipynb #4cbf678c
 KNOWN = ("sound and lyrics", "sound alone", "lyrics alone")
 
 
@@ -279,10 +279,11 @@ def answers_by_part(
     songs = songs.sort_values("track_id", ignore_index=True)
     store, counts = open_store(run.path("features")), run.read("lyrics/counts.npz")
     with store.file:
-        raw = stored_songs(store, counts, store.rows(songs["track_id"].to_numpy(str)))
-    deaf = RawSongs(np.zeros_like(raw.chroma), np.zeros_like(raw.timbre),
-                    np.full_like(raw.summary, np.nan), raw.counts)
-    mute = RawSongs(raw.chroma, raw.timbre, raw.summary, sparse.csr_array(raw.counts.shape))
+        rows = store.rows(songs["track_id"].to_numpy(str))
+        raw = stored_songs(store, counts, rows, run.read("catalog.parquet"))
+    unheard = {name: np.zeros_like(getattr(raw, name)) for name in ("chroma", "timbre", "start_s")}
+    deaf = replace(raw, **unheard, summary=np.full_like(raw.summary, np.nan))
+    mute = replace(raw, counts=sparse.csr_array(raw.counts.shape))
     columns = [f"p_{genre}" for genre in predictor.classes]
     plan = run.sidecars()[f"models/{predictor.name}"]["params"]
     about = {name: plan[name] for name in ("protocol", "fold", "seed")} | {"part": "asked"}

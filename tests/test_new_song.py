@@ -34,10 +34,12 @@ def run(demo_corpus, tmp_path_factory):
     training.train(run, "baseline", epochs=2, batch_size=16, verbose=False, **scaled)
     training.train(run, "cnn", epochs=1, batch_size=16, sizes={"filters": (8, 8, 8)},
                    verbose=False)  # fmt: skip
+    training.train(run, "joint", "ours", epochs=2, batch_size=16, verbose=False)
     return run
 
 
-NAMES = ["baseline-as_written-scaled-artist-f0-s1", "cnn-as_written-artist-f0-s1"]
+NAMES = ["baseline-as_written-scaled-artist-f0-s1", "cnn-as_written-artist-f0-s1",
+         "joint-ours-artist-f0-s1"]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_stored_songs_get_the_stored_answers(run, name):
     stored = stored.sort_values("track_id")
     store = features.open_store(run.path("features"))
     rows = store.rows(stored.track_id.to_numpy(str))
-    raw = predictor.stored_songs(store, run.read("lyrics/counts.npz"), rows)
+    raw = predictor.stored_songs(store, run.read("lyrics/counts.npz"), rows, songs_of(run))
     np.testing.assert_allclose(one.predict(raw)[0], stored.filter(like="p_"), atol=1e-6)
 
 
@@ -86,7 +88,7 @@ def test_a_song_from_its_file_is_shown_as_training_showed_it(run, name, demo_cor
         track_id = loaded.track_ids[row]
         song = read_song(demo_corpus / paths[track_id])
         words = counts[store.rows(np.array([track_id]))]
-        raw = predictor.one_song(song.segments, song.metadata["key"], words, n_frames=60)
+        raw = predictor.one_song(song.segments, song.metadata, words, n_frames=60)
         for kind, array in one.inputs(raw).items():
             np.testing.assert_allclose(array[0], loaded.inputs[kind][row], atol=1e-6, err_msg=kind)
 
@@ -107,7 +109,7 @@ def test_an_input_that_is_not_known_is_named(opened):
     odd = keras.Sequential([keras.Input((3,), name="smell"), keras.layers.Dense(2)])
     with pytest.raises(PredictorError, match="takes the input smell"):
         dataclasses.replace(opened, network=odd).inputs(
-            predictor.one_song(None, 0, new_song.count_lyrics("", opened.stems), 60))
+            predictor.one_song(None, {}, new_song.count_lyrics("", opened.stems), 60))
 
 
 # ---- a model to take away
