@@ -79,7 +79,7 @@ def _figure(
     x0, x1, y0, y1 = _whole(points)
     drawn = figure(x_range=(x0, x1), y_range=(y0, y1), match_aspect=True, tools="pan,wheel_zoom",
                    active_scroll="wheel_zoom", toolbar_location=None, output_backend="webgl",
-                   sizing_mode="stretch_both", lod_threshold=None)  # fmt: skip
+                   sizing_mode="stretch_both", lod_threshold=10_000)  # fmt: skip
     drawn.axis.visible = drawn.grid.visible = False
     drawn.min_border = 0
     names = {"artist": "artist_name", "title": "title", "genre": "genre", "answer": "answer"}
