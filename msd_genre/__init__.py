@@ -1,1 +1,10 @@
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    "`msd_genre.predict`, loaded when it is asked for: importing the package stays instant."
+    if name == "predict":
+        from .new_song import predict
+
+        return predict
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DATA_SOURCES', 'PlainErrors', 'DataError', 'main', 'resolve_data', 'write_demo_songs', 'preparation', 'song_options',
            'open_for_work', 'report', 'build', 'same_data', 'open_current', 'site', 'record', 'verify', 'sources',
-           'fetch', 'demo', 'write', 'fit']
+           'run_options', 'similar', 'predict', 'export', 'fetch', 'demo', 'write', 'fit']
 
 # %% ../nbs/api/81_cli.ipynb #e829ada0
 from collections.abc import Callable, Iterator
@@ -48,6 +48,9 @@ def main() -> None:
         msd-genre fetch subset tagtraum lyrics plays lists --into FOLDER
         msd-genre sources FOLDER
         msd-genre report params/sample.yaml --data FOLDER
+    What is near a song, and what a new one is:
+        msd-genre similar "Artist - Title" --run runs/sample
+        msd-genre predict SONG.h5 --lyrics WORDS.txt --run runs/sample
     """
 
 # %% ../nbs/api/81_cli.ipynb #600a293f
@@ -310,6 +313,109 @@ def sources(folder: str | None) -> None:
         for path, address in zip(found["file"].where(there, None), found["address"], strict=True)
     ]
     click.echo(found[["source", "role", "file"]].to_markdown(index=False, tablefmt="plain"))
+
+# %% ../nbs/api/81_cli.ipynb #0c64c89c
+def run_options(command: Callable) -> Callable:
+    "What a command takes that asks a network of a run."
+    for option in (
+        click.option("--model", metavar="NAME", help="A network of the run, such as cnn or "
+                     "cnn-as_written-artist-f0-s1.  [default: the best on validation]"),
+        click.option("--run", "run_dir", metavar="RUN_DIR", default="runs/demo", show_default=True,
+                     help="A finished run."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("song")
+@click.argument("other", required=False)
+@click.option("-n", "k", default=10, show_default=True, type=click.IntRange(1), metavar="N",
+              help="How many songs.")
+@click.option("--playlist", type=click.IntRange(2), metavar="N",
+              help="A walk of N songs from SONG to OTHER.")
+@run_options
+def similar(
+    song: str, other: str | None, k: int, playlist: int | None, run_dir: str, model: str | None
+) -> None:
+    """List the songs nearest to SONG, with their distance and why.
+
+    SONG is "Artist - Title" or a track id of the run. "sound" is said of a neighbour in the nearest
+    tenth of all songs by whole-song statistics, "lyrics" of one in the nearest tenth by words.
+
+    \b
+    Examples:
+        msd-genre similar "The Velvet Kettles - Sprint to the Teashop"
+        msd-genre similar TRAAAAW128F429D538 -n 20 --run runs/sample --model cnn
+        msd-genre similar "Artist - Title" "Another - Title" --playlist 20
+    """
+    from msd_genre import neighbours
+    from msd_genre.runs import open_run
+
+    if (playlist is None) != (other is None):
+        raise click.UsageError("a walk needs both: the song where it ends, and --playlist N")
+    space = neighbours.open_space(open_run(run_dir), model)
+    if other and playlist:
+        found = neighbours.playlist(space, song, other, playlist)
+        columns = ["step", "song", "genre", "distance"]
+    else:
+        found, columns = neighbours.similar(space, song, k), ["distance", "song", "genre", "why"]
+    click.echo(found[columns].to_markdown(index=False, tablefmt="plain", floatfmt=".2f"))
+
+# %% ../nbs/api/81_cli.ipynb #63be9443
+@main.command()
+@click.argument("song", required=False, type=click.Path(exists=True, dir_okay=False))
+@click.option("--lyrics", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+              help="The words of the song, a text file.")
+@click.option("-n", "k", default=10, show_default=True, type=click.IntRange(1), metavar="N",
+              help="How many nearest songs.")
+@run_options
+def predict(
+    song: str | None, lyrics: str | None, k: int, run_dir: str, model: str | None
+) -> None:
+    """Judge a new song: its genres, its nearest songs, its place on the map.
+
+    SONG is an MSD song file (.h5), or a sound file; for the latter, timbre is an approximation of
+    unknown error, and the extra `audio` must be installed. Lyrics are stemmed and counted as
+    musiXmatch does. Either may be left out; what is missing is named. --model also takes a folder
+    from `msd-genre export`; then there are genres alone.
+
+    \b
+    Examples:
+        msd-genre predict TRAAAAW128F429D538.h5 --lyrics words.txt
+        msd-genre predict demo.flac --run runs/sample --model cnn
+        msd-genre predict --lyrics words.txt --model my_model
+    """
+    from msd_genre import new_song
+
+    if song is None and lyrics is None:
+        raise click.UsageError("name a SONG, or --lyrics FILE")
+    given = bool(model) and (Path(model) / "about.json").is_file()
+    run = None if given else run_dir
+    click.echo(str(new_song.predict(song, lyrics, run=run, model=model, k=k)))
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN_DIR")
+@click.option("--model", metavar="NAME", help="A network of the run, such as cnn.  "
+              "[default: the best on validation]")
+@click.option("--into", metavar="FOLDER", required=True, help="Gets the model.")
+def export(run_dir: str, model: str | None, into: str) -> None:
+    """Write a network with all that it needs into one folder, to take away.
+
+    The folder has the network, the words and their vectors, the scale of the inputs, the genres, a
+    model card with scores and limits, hashes and versions, and an example of ten lines.
+
+    \b
+    Examples:
+        msd-genre export runs/demo --into my_model
+        msd-genre export runs/sample --model cnn --into my_model
+        python my_model/example.py TRAAAAW128F429D538.h5
+    """
+    from msd_genre import predictor
+    from msd_genre.runs import open_run
+
+    click.echo(predictor.export(open_run(run_dir), into, model))
 
 # %% ../nbs/api/81_cli.ipynb #1fff44af
 @main.command()

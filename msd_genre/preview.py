@@ -225,7 +225,7 @@ def pandoc_page(
 @dataclass(frozen=True)
 class Page:
     "One page of the site."
-    source: str  # notebook, relative to the project's folder, such as "report/05_cnn.ipynb"
+    source: str  # notebook or page, from the project's folder on, such as "report/05_cnn.ipynb"
     target: str  # page, relative to the site's folder, such as "report/05_cnn.html"
     title: str  # as it stands in the sidebar
     section: str  # heading in the sidebar, "" for none
@@ -258,6 +258,9 @@ def site_pages(
             source = folder / item["href"]
             if not source.is_file():
                 raise PreviewError(f"the sidebar lists {item['href']}, which is not in {folder}")
+            if source.suffix != ".ipynb":  # a page that is whole already, such as the song map
+                yield Page(item["href"], item["href"], item["text"], section)
+                continue
             front = front_matter(nbformat.read(source, 4))
             name = front.get("output-file") or Path(item["href"]).with_suffix(".html").name
             target = Path(item["href"]).with_name(name).as_posix()
@@ -386,9 +389,10 @@ def _render(page: Page, pages: list[Page], folder: Path, out: Path, config: dict
 def _render_all(folder: Path, out: Path) -> None:
     "All pages of a project, some at a time; all that is wrong with them in one error."
     config, pages = yaml.safe_load((folder / "_quarto.yml").read_text()), site_pages(folder)
+    notebooks = [page for page in pages if page.source.endswith(".ipynb")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = [pool.submit(_render, page, pages, folder, out, config) for page in pages]
-    wrong = [f"{page.source}: {error}" for page, one in zip(pages, done, strict=True)
+        done = [pool.submit(_render, page, pages, folder, out, config) for page in notebooks]
+    wrong = [f"{page.source}: {error}" for page, one in zip(notebooks, done, strict=True)
              if (error := one.exception())]  # fmt: skip
     if wrong:
         raise PreviewError("\n".join(wrong))

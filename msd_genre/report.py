@@ -513,6 +513,9 @@ def _listed(item: object, folder: Path) -> Iterator[dict]:
         return
     for path in sorted(folder.glob(item["href"])):
         href = path.relative_to(folder).as_posix()
+        if path.suffix != ".ipynb":
+            yield {**item, "href": href}
+            continue
         title = str(front_matter(nbformat.read(path, 4)).get("title", path.stem))
         number = re.match(r"report/(\d+)_", href)
         yield {"text": f"{int(number[1])} · {title}" if number else title, **item, "href": href}
@@ -580,6 +583,9 @@ def stage_site(
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(nbs, staged, ignore=shutil.ignore_patterns("*.ipynb", "_proc", "_site", ".*"))
     (staged / "_quarto.yml").unlink()
+    for page in sorted((run.dir / "pages").glob("*.html")):  # whole pages that chapters made
+        (staged / "report").mkdir(exist_ok=True)
+        shutil.copyfile(page, staged / "report" / page.name)
     site_url = yaml.safe_load((nbs / "_quarto.yml").read_text())["website"].get("site-url", "")
     notebooks = {name: nbformat.read(path, 4) for name, path in _sources(run, nbs).items()}
     for name, notebook in notebooks.items():

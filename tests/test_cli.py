@@ -36,7 +36,7 @@ def test_the_command_is_installed():
 @pytest.mark.parametrize(
     "words",
     [["report"], ["build"], ["site"], ["record"], ["verify"], ["sources"], ["fetch"],
-     ["demo", "write"]],
+     ["similar"], ["predict"], ["export"], ["demo", "write"]],
 )
 def test_each_command_teaches_by_example(words):
     shown = ask(*words, "--help")
@@ -51,6 +51,8 @@ def test_each_command_teaches_by_example(words):
         (["site", "runs/none"], "msd-genre report params/demo.yaml"),
         (["sources", "nowhere"], "no folder nowhere"),
         (["report", str(ROOT / "params" / "demo.yaml"), "--data", "x"], "params/sample.yaml"),
+        (["similar", "A - B", "--run", "runs/none"], "msd-genre report params/demo.yaml"),
+        (["export", "runs/none", "--into", "x"], "msd-genre report params/demo.yaml"),
     ],
 )
 def test_an_error_is_a_sentence_and_exit_code_1(words, message, tmp_path, monkeypatch):
@@ -210,3 +212,27 @@ def test_raw_data_that_have_changed_are_noticed(demo_run, demo_corpus, tmp_path)
     changed = ask("verify", str(run))
     assert changed.exit_code == 1 and "the raw data have changed" in changed.output
     assert "the raw data have changed" in ask("site", str(run)).output
+
+
+def test_a_run_is_asked_for_similar_songs_a_walk_a_new_song_and_its_model(
+    demo_run, demo_corpus, tmp_path
+):
+    songs = demo_run.read("catalog.parquet").query("dropped_at.isna()")
+    first, last = songs["track_id"].iloc[[0, -1]]
+    where = ("--run", str(demo_run.dir), "--model", "cnn-as_written")
+    near = ask("similar", first, "-n", "3", *where)
+    assert near.exit_code == 0 and len(near.output.splitlines()) == 4, near.output
+    walk = ask("similar", first, last, "--playlist", "5", *where)
+    assert walk.exit_code == 0 and len(walk.output.splitlines()) == 6, walk.output
+    assert ask("similar", first, last, *where).exit_code == 2
+    unknown = ask("similar", "Nobody - Nothing", *where)
+    assert unknown.exit_code == 1 and "Spelt most like it" in unknown.output
+    path = str(demo_corpus / songs["path"].iloc[0])
+    seen = ask("predict", path, *where)
+    assert seen.exit_code == 0 and "nearest songs" in seen.output and "on the map" in seen.output
+    assert ask("predict", *where).exit_code == 2
+    made = ask("export", str(demo_run.dir), "--model", "cnn-as_written", "--into", f"{tmp_path}/m")
+    assert made.exit_code == 0, made.output
+    taken = ask("predict", path, "--model", f"{tmp_path}/m")
+    assert taken.exit_code == 0 and "nearest songs" not in taken.output
+    assert taken.output.splitlines()[:4] == seen.output.splitlines()[:4]

@@ -228,6 +228,20 @@ def test_a_page_that_is_gone_leaves_the_site(tmp_path):
     assert "02_two" not in (site / "index.html").read_text()
 
 
+def test_a_whole_page_of_the_run_is_part_of_the_site(tmp_path):
+    run, nbs = write_project(tmp_path)
+    (run.dir / "pages").mkdir()
+    page = '<!DOCTYPE html><title>Map</title><a href="../index.html">Overview</a>'
+    (run.dir / "pages" / "song_map.html").write_text(page)
+    staged = report.stage_site(run, nbs)
+    assert "report/*.html" in (staged / "_quarto.yml").read_text()
+    site = preview.render_preview(staged, tmp_path / "_site")
+    assert (site / "report" / "song_map.html").read_text() == page
+    for name, way in (("index", "report/"), ("report/01_songs", "")):
+        there = f'<a href="{way}song_map.html">The song map</a>'
+        assert there in (site / f"{name}.html").read_text()
+
+
 # ---- Quarto, played by a script
 
 STUB = """#!/bin/sh

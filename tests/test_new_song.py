@@ -1,0 +1,380 @@
+"A network outside of its training: the same numbers, near songs, new songs, models taken away."
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from msd_genre import catalog, features, neighbours, new_song, predictor, runs, song_map, splits
+from msd_genre.neighbours import NeighbourError
+from msd_genre.new_song import NewSongError
+from msd_genre.predictor import PredictorError
+from msd_genre.songs import SongError, read_song
+
+
+@pytest.fixture(scope="module")
+def run(demo_corpus, tmp_path_factory):
+    """A run with two small networks; the first scales its inputs and weights words by rarity."""
+    from msd_genre import training
+
+    params = {"seed": 1, "data": {"folder": str(demo_corpus)}, "features": {"n_frames": 60}}
+    run = runs.create_run(params, tmp_path_factory.mktemp("runs") / "new")
+    songs = catalog.kept(catalog.build_catalog(run))
+    features.build_store(run)
+    features.build_lyrics(run)
+    sizes = {"largest": 20, "others": 8, "min_songs": 2}
+    split = splits.make_split(songs, "artist", 1, test_share=0.2, **sizes, allow_absent=True)
+    run.make("split.parquet", split.to_parquet, inputs=["catalog.parquet"], modules=["splits"])
+    scaled = {"scaling": "standard", "weighting": "tfidf", "tag": "scaled"}
+    training.train(run, "baseline", epochs=2, batch_size=16, verbose=False, **scaled)
+    training.train(run, "cnn", epochs=1, batch_size=16, sizes={"filters": (8, 8, 8)},
+                   verbose=False)  # fmt: skip
+    training.train(run, "joint", "ours", epochs=2, batch_size=16, verbose=False)
+    return run
+
+
+NAMES = ["baseline-as_written-scaled-artist-f0-s1", "cnn-as_written-artist-f0-s1",
+         "joint-ours-artist-f0-s1"]
+
+
+@pytest.fixture(scope="module")
+def space(run):
+    return neighbours.open_space(run, NAMES[0])
+
+
+@pytest.fixture(scope="module")
+def opened(run):
+    return predictor.open_predictor(run, NAMES[0])
+
+
+@pytest.fixture(scope="module")
+def taken(run, tmp_path_factory):
+    return predictor.export(run, tmp_path_factory.mktemp("taken") / "model", NAMES[0])
+
+
+def songs_of(run):
+    return catalog.kept(run.read("catalog.parquet"))
+
+
+# ---- the same numbers as in training
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stored_songs_get_the_stored_answers(run, name):
+    one = predictor.open_predictor(run, name)
+    stored = run.read(f"models/{name}/predictions.parquet").drop_duplicates("track_id")
+    stored = stored.sort_values("track_id")
+    store = features.open_store(run.path("features"))
+    rows = store.rows(stored.track_id.to_numpy(str))
+    raw = predictor.stored_songs(store, run.read("lyrics/counts.npz"), rows, songs_of(run))
+    np.testing.assert_allclose(one.predict(raw)[0], stored.filter(like="p_"), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_song_from_its_file_is_shown_as_training_showed_it(run, name, demo_corpus):
+    from msd_genre import training
+
+    one, plan = predictor.open_predictor(run, name), run.sidecars()[f"models/{name}"]["params"]
+    plan = training.Plan(**{k: v for k, v in plan.items() if k != "backend"})
+    loaded = training.load_songs(run, plan)
+    store, counts = features.open_store(run.path("features")), run.read("lyrics/counts.npz")
+    paths = songs_of(run).set_index("track_id")["path"]
+    for row in (0, len(loaded.track_ids) // 2):
+        track_id = loaded.track_ids[row]
+        song = read_song(demo_corpus / paths[track_id])
+        words = counts[store.rows(np.array([track_id]))]
+        raw = predictor.one_song(song.segments, song.metadata, words, n_frames=60)
+        for kind, array in one.inputs(raw).items():
+            np.testing.assert_allclose(array[0], loaded.inputs[kind][row], atol=1e-6, err_msg=kind)
+
+
+def test_the_network_is_chosen_on_validation_and_named_by_its_beginning(run):
+    assert predictor.networks(run) == sorted(NAMES)
+    assert predictor.choose_network(run, "cnn") == NAMES[1]
+    assert predictor.choose_network(run) in NAMES
+    with pytest.raises(PredictorError, match=r"no network 'lstm' .* there is baseline-as_written"):
+        predictor.open_predictor(run, "lstm")
+
+
+def test_an_input_that_is_not_known_is_named(opened):
+    import dataclasses
+
+    import keras
+
+    odd = keras.Sequential([keras.Input((3,), name="smell"), keras.layers.Dense(2)])
+    with pytest.raises(PredictorError, match="takes the input smell"):
+        dataclasses.replace(opened, network=odd).inputs(
+            predictor.one_song(None, {}, new_song.count_lyrics("", opened.stems), 60))
+
+
+# ---- a model to take away
+
+
+def test_a_model_taken_away_says_the_same(taken, opened, run, demo_corpus):
+    assert {path.name for path in taken.iterdir()} == {
+        "model.keras", "stems.parquet", "stem_vectors.npy", "idf.npy", "scale.json", "classes.json",
+        "check.npz", "about.json", "README.md", "example.py"}
+    path = demo_corpus / songs_of(run)["path"].iloc[0]
+    here = new_song.predict(path, predictor=opened)
+    there = new_song.predict(path, model=taken)
+    pd.testing.assert_series_equal(here.genres, there.genres)
+    assert there.nearest is None and there.place is None
+
+
+def test_the_card_has_scores_with_intervals_limits_and_terms(taken):
+    card = (taken / "README.md").read_text()
+    for words in ("## Data", "fictional", "## Protocol", "Split `artist`, fold 0", "| macro-F1 |",
+                  "## Limits", "first 60 segments", "## Terms", "non-commercial"):
+        assert words in card
+    about = json.loads((taken / "about.json").read_text())
+    assert about["versions"]["keras"] and about["recipe"]["weighting"] == "tfidf"
+
+
+def test_the_example_runs_by_itself(taken, run, demo_corpus, tmp_path):
+    assert len((taken / "example.py").read_text().splitlines()) <= 10
+    path = demo_corpus / songs_of(run)["path"].iloc[0]
+    done = subprocess.run([sys.executable, taken / "example.py", path], cwd=tmp_path,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "%" in done.stdout and new_song.NO_WORDS in done.stdout
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda folder: (folder / "model.keras").write_bytes(b"PK"), "model.keras is missing or not"),
+    (lambda folder: (folder / "idf.npy").unlink(), "idf.npy is missing or not"),
+    (lambda folder: (folder / "about.json").unlink(), "no exported model in"),
+    (lambda folder: (folder / "about.json").write_text("[]"), "no exported model in"),
+])  # fmt: skip
+def test_a_folder_that_is_not_intact_is_refused(taken, tmp_path, spoil, message):
+    copy = shutil.copytree(taken, tmp_path / "copy")
+    spoil(copy)
+    with pytest.raises(PredictorError, match=message):
+        predictor.open_exported(copy)
+
+
+def changed(taken, folder, **fields):
+    copy = shutil.copytree(taken, folder)
+    about = json.loads((copy / "about.json").read_text()) | fields
+    (copy / "about.json").write_text(json.dumps(about))
+    return copy
+
+
+def test_another_version_is_named(taken, tmp_path):
+    versions = json.loads((taken / "about.json").read_text())["versions"] | {"keras": "3.0.1"}
+    copy = changed(taken, tmp_path / "older", versions=versions)
+    with pytest.warns(UserWarning, match=r"keras 3\.0\.1 there, 3\."):
+        predictor.open_exported(copy)
+    with pytest.raises(PredictorError, match=r"has format 9, this version reads 1: .*msd_genre 0"):
+        predictor.open_exported(changed(taken, tmp_path / "newer", format=9))
+
+
+def test_a_network_that_says_something_else_is_refused(taken, tmp_path):
+    copy = shutil.copytree(taken, tmp_path / "copy")
+    with np.load(copy / "check.npz") as check:
+        parts = dict(check)
+    np.savez(copy / "check.npz", **parts | {"answer": parts["answer"][:, ::-1]})
+    files = json.loads((copy / "about.json").read_text())["files"]
+    files["check.npz"] = runs.file_digest(copy / "check.npz")
+    about = json.loads((copy / "about.json").read_text()) | {"files": files}
+    (copy / "about.json").write_text(json.dumps(about))
+    with pytest.raises(PredictorError, match="does not say here what it said"):
+        predictor.open_exported(copy)
+
+
+def test_code_in_a_model_is_not_run(taken, tmp_path):
+    import keras
+
+    copy, mark = shutil.copytree(taken, tmp_path / "copy"), tmp_path / "ran"
+    layer = keras.layers.Lambda(
+        lambda x, mark=str(mark): (__import__("pathlib").Path(mark).touch(), x)[1],
+        output_shape=(2,),
+    )
+    keras.Sequential([keras.Input((2,)), layer]).save(copy / "model.keras")
+    mark.unlink(missing_ok=True)
+    files = json.loads((copy / "about.json").read_text())["files"]
+    files["model.keras"] = runs.file_digest(copy / "model.keras")
+    about = json.loads((copy / "about.json").read_text()) | {"files": files}
+    (copy / "about.json").write_text(json.dumps(about))
+    with pytest.raises(PredictorError, match="cannot be loaded"):
+        predictor.open_exported(copy)
+    assert not mark.exists()
+
+
+def test_a_folder_of_something_else_is_not_replaced(run, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(PredictorError, match="holds something that is not an exported model"):
+        predictor.export(run, tmp_path, NAMES[0])
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+# ---- neighbours
+
+
+def test_the_index_is_exact_for_few_and_close_to_it_for_many():
+    vectors = np.random.default_rng(0).normal(size=(3000, 5)).astype(np.float32)
+    distances, rows = neighbours.nearest(neighbours.build_index(vectors), vectors[:50], 10)
+    by_hand = np.linalg.norm(vectors[:50, None] - vectors[None], axis=2)
+    assert (np.sort(rows) == np.sort(by_hand.argsort(axis=1)[:, :10])).all()
+    np.testing.assert_allclose(distances, np.sort(by_hand, axis=1)[:, :10], atol=1e-3)
+    index = neighbours.build_index(vectors, exact=False)
+    cells = neighbours.nearest(index, vectors[:50], 10)[1]
+    assert np.mean([len({*a} & {*b}) for a, b in zip(cells, rows, strict=True)]) > 9
+    with pytest.raises(NeighbourError, match="1 of 2 vectors are not finite"):
+        neighbours.build_index(np.array([[0, np.nan], [0, 1]]))
+
+
+def test_a_space_holds_every_song_of_the_store_and_its_part(run, space):
+    stored = features.open_store(run.path("features")).track_ids
+    assert list(space.songs["track_id"]) == list(stored)
+    split = run.read("split.parquet")
+    train = split.track_id[split.part == "train"]
+    assert set(space.songs.loc[space.songs["part"] == "train", "track_id"]) == set(train)
+    stored = run.read(f"models/{NAMES[0]}/embedding.parquet").set_index("track_id")
+    rows = pd.Index(space.songs["track_id"]).get_indexer(stored.index)
+    np.testing.assert_allclose(space.vectors[rows], stored.filter(like="e_"), atol=1e-4)
+
+
+def test_similar_songs_are_the_nearest_others(space):
+    song = space.songs.iloc[7]
+    found = neighbours.similar(space, song["track_id"], k=4)
+    by_hand = np.linalg.norm(space.vectors - space.vectors[7], axis=1)
+    by_hand[7] = np.inf
+    np.testing.assert_allclose(found["distance"], np.sort(by_hand)[:4], atol=1e-4)
+    assert song["track_id"] not in set(found["track_id"])
+    assert set(found["why"]) <= {"sound", "lyrics", "both", "neither"}
+
+
+def test_why_two_songs_are_near():
+    """Songs 0 and 1 sound alike, 0 and 2 share their words, 0 and 3 nothing; 4 has no words."""
+    rng = np.random.default_rng(0)
+    sound = rng.normal(size=(40, 6))
+    sound[1], words = sound[0] + 0.01, rng.poisson(0.3, (40, 30))
+    sound[3], words[4] = -sound[0], 0
+    words[0, :5] = words[2, :5] = 9
+    counts = sparse.csr_array(words)
+    known = neighbours.usual(sound, counts)
+    why = neighbours.why_near(known, sound[0], counts[[0]], sound[1:5], counts[1:5])
+    assert why["why"].tolist()[:3] == ["sound", "lyrics", "neither"]
+    assert np.isnan(why["nearer_by_lyrics"][3])
+    none = neighbours.why_near(known, np.full(6, np.nan), counts[[0]], sound[[2]], counts[[2]])
+    assert none["why"].tolist() == ["lyrics"]
+
+
+def test_a_name_is_found_however_it_is_written_or_the_error_lists_names():
+    songs = pd.DataFrame({"track_id": ["TR1", "TR2", "TR3"],
+                          "artist_name": ["Beyoncé", "The Knife", "The Knife"],
+                          "title": ["Halo", "Silent Shout", "Silent Shout"]})
+    for name in ("Beyoncé - Halo", "beyonce - HALO", "TR1", " Beyonce – Halo! "):
+        assert neighbours.find_song(songs, name) == 0
+    with pytest.raises(NeighbourError, match=r"(?s)2 tracks are called .*TR2 .*TR3 "):
+        neighbours.find_song(songs, "the knife - silent shout")
+    with pytest.raises(NeighbourError, match=r"no song .*\n  TR1  Beyoncé - Halo"):
+        neighbours.find_song(songs, "Beyonse - Hallo")
+    with pytest.raises(NeighbourError, match="no song"):
+        neighbours.find_song(songs, "???")
+
+
+def test_a_playlist_walks_from_one_song_to_the_other(space):
+    first, last = space.songs["track_id"].iloc[[0, -1]]
+    walk = neighbours.playlist(space, first, last, 8)
+    assert walk["track_id"].iloc[[0, -1]].tolist() == [first, last]
+    assert len(walk) == 8 and walk["track_id"].is_unique and walk["step"].tolist() == [*range(1, 9)]
+    assert neighbours.playlist(space, first, last, 2)["track_id"].tolist() == [first, last]
+    for end, n in ((first, 8), (last, 1), (last, len(space.songs) + 1)):
+        with pytest.raises(NeighbourError, match="a walk of"):
+            neighbours.playlist(space, first, end, n)
+
+
+# ---- new songs
+
+
+def test_words_are_counted_as_the_stems_are():
+    stems = ["love", "i", "am", "not", "babi", "you"]
+    text = "I'm LOVING it,\nbaby; baby! You don\u2019t love me... (Lovely?)"
+    counts = new_song.count_lyrics(text, stems)
+    assert counts.toarray().tolist() == [[3, 1, 1, 1, 2, 1]]
+    assert new_song.count_lyrics("", stems).nnz == 0
+
+
+def test_what_is_missing_is_named_and_the_other_part_used(run, opened, demo_corpus, tmp_path):
+    path = demo_corpus / songs_of(run)["path"].iloc[0]
+    text = tmp_path / "words.txt"
+    text.write_text(" ".join(opened.stems[:200]))
+    assert new_song.predict(path, text, predictor=opened).notes == []
+    assert new_song.predict(path, predictor=opened).notes == [new_song.NO_WORDS]
+    assert new_song.predict(lyrics=text, predictor=opened).notes == [new_song.NO_SOUND]
+    text.write_text("qqq zzz")
+    assert new_song.predict(path, text, predictor=opened).notes == [new_song.NO_KNOWN_WORDS]
+    with pytest.raises(NewSongError, match="neither segments nor words"):
+        new_song.predict(lyrics=text, predictor=opened)
+
+
+def test_a_song_file_without_segments_is_judged_by_its_words(opened, demo_corpus, run, tmp_path):
+    import h5py
+
+    path = tmp_path / "TRAAAAA000000000000.h5"
+    shutil.copy(demo_corpus / songs_of(run)["path"].iloc[0], path)
+    with h5py.File(path, "a") as file:
+        for name in ("segments_start", "segments_pitches", "segments_timbre"):
+            shape = file[f"analysis/{name}"].shape
+            del file[f"analysis/{name}"]
+            file.create_dataset(f"analysis/{name}", data=np.zeros((0, *shape[1:])))
+    text = tmp_path / "words.txt"
+    text.write_text(" ".join(opened.stems[:50]))
+    assert new_song.predict(path, text, predictor=opened).notes == [new_song.NO_SOUND]
+    with pytest.raises(NewSongError, match="neither segments nor words"):
+        new_song.predict(path, predictor=opened)
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"\xff\xfewords", "not UTF-8"), (b"a\0b", "bytes that are no text"),
+    (b"la " * 400_000, "expected the words of one song"), (None, "cannot read"),
+])  # fmt: skip
+def test_a_text_that_is_none_is_refused(opened, tmp_path, content, message):
+    path = tmp_path / "words.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(NewSongError, match=message):
+        new_song.predict(lyrics=path, predictor=opened)
+
+
+def test_a_song_file_that_is_none_is_refused(opened, tmp_path):
+    (tmp_path / "TRX.h5").write_text("<html>not found</html>")
+    with pytest.raises(SongError, match="not an HDF5 file"):
+        new_song.predict(tmp_path / "TRX.h5", predictor=opened)
+
+
+def test_nearest_songs_and_place_leave_the_song_itself_out(run, opened, space, demo_corpus):
+    song_map.make_places(run, space, seed=1, perplexity=5)
+    test = space.songs[space.songs["part"] == "test"].iloc[0]
+    path = songs_of(run).set_index("track_id")["path"][test["track_id"]]
+    answer = new_song.predict(demo_corpus / path, run=run, predictor=opened, space=space, k=3)
+    assert len(answer.nearest) == 3 and test["track_id"] not in set(answer.nearest["track_id"])
+    places = run.read(f"maps/{NAMES[0]}.parquet")
+    assert places["x"].min() <= answer.place[0] <= places["x"].max()
+    unseen = space.songs.loc[space.songs["part"] != "train", "track_id"]
+    assert set(places["track_id"]) == set(unseen)
+    assert "between the places" in str(answer) and "%" in str(answer)
+
+
+def test_the_package_has_predict_and_stays_instant():
+    code = "import sys, msd_genre; print('numpy' in sys.modules, callable(msd_genre.predict))"
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "False True"
+    import msd_genre
+
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = msd_genre.nothing
+
+
+def test_real_songs_from_their_files(real_msd, opened):
+    """A real file is read, cut and judged whatever it was trained on."""
+    files = sorted((real_msd / "data").rglob("TR*.h5"))[:3]
+    for path in files:
+        answer = new_song.predict(path, predictor=opened)
+        assert abs(answer.genres.sum() - 1) < 1e-5 and answer.notes == [new_song.NO_WORDS]
