@@ -1073,7 +1073,7 @@ def listened_groups(
     seed: int,
     p: DemoParameters = PARAMETERS,
 ) -> dict[tuple, tuple[np.ndarray, np.ndarray]]:  # group -> songs, their fame summed up
-    """Songs that share listeners: all of them `()`, a genre's `(style,)`, a scene's `(style, scene)`.
+    """Songs that share listeners: all `()`, a genre's `(style,)`, a scene's `(style, scene)`.
 
     An artist belongs to one scene. The listeners of a mismatched song heard another recording, so
     it stands among songs of another genre, drawn by the shares.
