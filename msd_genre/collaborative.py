@@ -6,10 +6,11 @@
 __all__ = ['ENGINES', 'WEIGHTINGS', 'Scorer', 'CELLS', 'RANKING_SCORES', 'PARTS', 'LOSSES', 'CollaborativeError', 'make_matrix',
            'song_names', 'hold_out_plays', 'shuffle_plays', 'Factors', 'strengths', 'als', 'by_popularity', 'by_chance',
            'by_cosine', 'by_factors', 'top_songs', 'ranking_scores', 'score_rankers', 'search_als', 'nearest',
-           'shared_listeners', 'split_users', 'without_songs', 'fold_in', 'gap_closed', 'scaled_inputs',
-           'content_network', 'fit_content']
+           'shared_listeners', 'neighbour_scores', 'split_users', 'without_songs', 'fold_in', 'gap_closed',
+           'scaled_inputs', 'content_network', 'fit_content', 'songs_with_content', 'new_song_vectors',
+           'rank_new_songs']
 
-# %% ../nbs/api/62_collaborative.ipynb #ec2061e9
+# %% ../nbs/api/62_collaborative.ipynb #b7673b82
 import os
 import shutil
 import warnings
@@ -27,10 +28,11 @@ from threadpoolctl import threadpool_limits
 from .catalog import data_layout, make_mismatches
 from .metrics import artist_weights
 from .plays import PlayMatrix, play_matrix, read_triplets, read_unique_tracks
-from .runs import Run
+from .runs import Run, value_digest
 from .sources import require
+from .splits import artist_groups, kept_songs, open_split
 
-# %% ../nbs/api/62_collaborative.ipynb #1d270f7e
+# %% ../nbs/api/62_collaborative.ipynb #d61544bb
 class CollaborativeError(ValueError):
     "Plays that nothing can be learnt from, or factors that are none; what was found, what to do."
 
@@ -85,7 +87,7 @@ def song_names(
     names = names.reindex(pd.Index(songs, name="song_id")).assign(genre=genres.reindex(songs))
     return names.reset_index()
 
-# %% ../nbs/api/62_collaborative.ipynb #80fe9bde
+# %% ../nbs/api/62_collaborative.ipynb #dfab5a60
 def hold_out_plays(
     counts: sparse.csr_array,  # (n_users, n_songs)
     share: float = 0.2,  # of each user's songs, rounded down, at least one where there are two
@@ -134,7 +136,7 @@ def shuffle_plays(
     places = keys // counts.shape[1], keys % counts.shape[1]
     return sparse.csr_array((counts.data[first], places), shape=counts.shape)
 
-# %% ../nbs/api/62_collaborative.ipynb #8ce088d8
+# %% ../nbs/api/62_collaborative.ipynb #458923dd
 ENGINES = ("implicit", "spark")
 WEIGHTINGS = {"count": lambda plays: plays, "log": np.log1p, "binary": np.ones_like}
 
@@ -214,7 +216,7 @@ def _checked(factors: Factors, counts: sparse.csr_array) -> Factors:
             )
     return factors
 
-# %% ../nbs/api/62_collaborative.ipynb #08de21ca
+# %% ../nbs/api/62_collaborative.ipynb #4ffa5ecf
 @contextmanager
 def _one_blas_thread():
     "`implicit` runs its own threads; those of BLAS below them would only be in the way."
@@ -254,7 +256,7 @@ def _by_implicit(
                 raise
     return Factors(np.asarray(model.user_factors), np.asarray(model.item_factors))
 
-# %% ../nbs/api/62_collaborative.ipynb #315c6a59
+# %% ../nbs/api/62_collaborative.ipynb #5cbd8e57
 def _spark(master: str):
     "A Spark session. Raises `CollaborativeError` with what to install."
     try:
@@ -312,7 +314,7 @@ def _vectors(folder: Path, n: int, rank: int) -> np.ndarray:  # (n, rank) float3
         vectors[table["id"].to_numpy()] = np.stack(table["features"].to_numpy())
     return vectors
 
-# %% ../nbs/api/62_collaborative.ipynb #dfaff1db
+# %% ../nbs/api/62_collaborative.ipynb #db33f88a
 Scorer = Callable[[np.ndarray], np.ndarray]  # (k,) rows of users -> (k, n_songs) higher: better
 
 
@@ -384,7 +386,7 @@ def top_songs(
         top[start : start + step] = np.take_along_axis(best, order, axis=1)
     return top
 
-# %% ../nbs/api/62_collaborative.ipynb #aff3c96f
+# %% ../nbs/api/62_collaborative.ipynb #7917e512
 RANKING_SCORES = ("precision@10", "recall@50", "nDCG@50", "MAP@500")
 
 
@@ -418,7 +420,7 @@ def ranking_scores(
         "MAP@500": (right[:, :500] * precision).sum(axis=1) / np.minimum(n_hidden, 500),
     })
 
-# %% ../nbs/api/62_collaborative.ipynb #9aa301bd
+# %% ../nbs/api/62_collaborative.ipynb #02835e1d
 def _bounds(
     drawn: np.ndarray,  # (..., n_boot)
     level: float,
@@ -468,7 +470,7 @@ def score_rankers(
         }))
     return pd.concat(tables, ignore_index=True), each
 
-# %% ../nbs/api/62_collaborative.ipynb #3fa9c979
+# %% ../nbs/api/62_collaborative.ipynb #84d346af
 def search_als(
     train: sparse.csr_array,  # (n_users, n_songs)
     settings: list[dict],  # what `als` takes: rank, alpha, regularization, weighting
@@ -488,7 +490,7 @@ def search_als(
         found.append(one | ranking_scores(top, hidden[rows]).mean().to_dict())
     return pd.DataFrame(found).sort_values(score, ascending=False, kind="stable", ignore_index=True)
 
-# %% ../nbs/api/62_collaborative.ipynb #6a835c0a
+# %% ../nbs/api/62_collaborative.ipynb #fc04decf
 def nearest(
     vectors: np.ndarray,  # (n, d)
     k: int,  # neighbours, < n
@@ -530,6 +532,37 @@ def shared_listeners(
     return np.where(n_listeners > 0, means, np.nan)
 
 
+def neighbour_scores(
+    spaces: dict[str, np.ndarray],  # name -> (n, d) vectors of the same songs
+    genres: np.ndarray,  # (n,)
+    artists: np.ndarray,  # (n,) songs by the same artist are no neighbours
+    judges: sparse.csr_array,  # (n_users, n) plays of users who judge
+    k: int = 10,  # neighbours; fewer where there are not so many
+    n_boot: int = 1000,  # resamples of the artists
+    seed: int = 0,
+    level: float = 0.95,
+) -> pd.DataFrame:  # space, score ("same genre", "shared listeners"), value, low, high, k, songs
+    "What a song has in common with its neighbours in each space, and with songs drawn at random."
+    genres, codes = np.asarray(genres), pd.factorize(pd.Series(artists))[0]
+    k = min(k, len(codes) - np.bincount(codes).max())
+    if k < 1:
+        raise CollaborativeError("all songs are by one artist: none has a neighbour")
+    dealt = np.random.default_rng(seed).normal(size=(len(codes), 16))
+    weights = artist_weights(pd.Series(codes), n_boot, seed).astype(float)
+    rows = []
+    for name, vectors in (spaces | {"any songs": dealt}).items():
+        places = nearest(vectors, k, groups=codes)[0]
+        each = {"same genre": (genres[places] == genres[:, None]).mean(axis=1),
+                "shared listeners": shared_listeners(places, judges)}
+        for score, values in each.items():
+            there = np.isfinite(values)
+            total = np.maximum(weights[there].sum(axis=0), 1)
+            ends = _bounds(values[there] @ weights[there] / total, level)
+            rows.append((name, score, values[there].mean() if there.any() else np.nan, *ends))
+    table = pd.DataFrame(rows, columns=["space", "score", "value", "low", "high"])
+    return table.assign(k=k, songs=len(codes))
+
+
 def split_users(
     counts: sparse.csr_array,  # (n_users, n_songs)
     share: float = 0.5,  # of the users, who judge
@@ -539,7 +572,7 @@ def split_users(
     judges = np.random.default_rng(seed).random(counts.shape[0]) < share
     return sparse.csr_array(counts[~judges]), sparse.csr_array(counts[judges])
 
-# %% ../nbs/api/62_collaborative.ipynb #d93f11c1
+# %% ../nbs/api/62_collaborative.ipynb #1c6fa8f3
 def without_songs(
     counts: sparse.csr_array,  # (n_users, n_songs)
     songs: np.ndarray,  # columns to empty
@@ -589,7 +622,7 @@ def gap_closed(
                           "closed_high": ends[1]})
     return table[~table["model"].isin([low, high])].reset_index(drop=True)
 
-# %% ../nbs/api/62_collaborative.ipynb #b7421f72
+# %% ../nbs/api/62_collaborative.ipynb #cfa38c7c
 PARTS = {"sound": ("chroma", "timbre"), "lyrics": ("lyrics",),
          "both": ("chroma", "timbre", "lyrics")}
 LOSSES = ("mse", "ranking")
@@ -689,3 +722,108 @@ def fit_content(
     table = pd.DataFrame({name: history[name] for name in ("loss", "val_loss")})
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
     return predicted, table
+
+# %% ../nbs/api/62_collaborative.ipynb #e67cbe9d
+def songs_with_content(
+    run: Run,  # has `split.parquet`, `catalog.parquet` and `features/`
+    songs: np.ndarray,  # (n_songs,) song ids, the columns of the plays, sorted
+    protocol: str = "artist",  # of the split
+    fold: int = 0,
+) -> pd.DataFrame:  # track_id, song (column), part, artist, genre; a row a song, by track
+    "The songs of a split that have plays. May have no row."
+    split = open_split(run, protocol, fold)[["track_id", "part"]].drop_duplicates("track_id")
+    known = kept_songs(run)
+    known = known.assign(artist=known["track_id"].map(artist_groups(known)))
+    table = split.merge(known[["track_id", "song_id", "artist", "genre"]], on="track_id")
+    place = pd.Series(np.arange(len(songs)), index=songs)
+    table = table[table["song_id"].isin(place.index)].sort_values("track_id")
+    table = table.drop_duplicates("song_id").reset_index(drop=True)
+    table["song"] = place.reindex(table["song_id"]).to_numpy(int)
+    return table[["track_id", "song", "part", "artist", "genre"]]
+
+
+def new_song_vectors(
+    run: Run,  # has the inputs of the networks, and the plays of `make_matrix`
+    counts: sparse.csr_array,  # (n_users, n_songs) plays
+    songs: pd.DataFrame,  # of `songs_with_content`; those of the part test are new
+    settings: dict,  # of `als`: rank, alpha, regularization, weighting
+    fits: list[tuple[str, str]],  # (parts, loss) of each network
+    n_users: int = 500,  # whose rankings the ranking loss learns from, drawn at random
+    seed: int = 1,
+    **options,  # of `fit_content`: epochs, batch_size, learning_rate, sizes
+) -> tuple[Factors, dict[str, np.ndarray]]:  # without the new songs; name -> (n_new, rank)
+    """Vectors of new songs: from their content, `true` ones from their plays, `random` ones.
+
+    The names are "parts, loss". Kept in the run as `collaborative/new_songs`. Raises
+    `CollaborativeError` where a part of the split has no song with plays.
+    """
+    rows = {part: np.flatnonzero(songs["part"] == part)
+            for part in ("train", "validation", "test")}
+    if empty := [part for part, at in rows.items() if not len(at)]:
+        raise CollaborativeError(f"no song with plays in {', '.join(empty)}: another split, or "
+                                 "lower min_plays")
+    columns = songs["song"].to_numpy()
+    new = columns[rows["test"]]
+    names = [", ".join(one) for one in fits]
+
+    def build(path: Path) -> None:
+        rng, left = np.random.default_rng(seed), without_songs(counts, new)
+        factors = als(left, **settings, seed=seed)
+        known = {"alpha": 40.0, "regularization": 0.01, "weighting": "count"} | {
+            name: value for name, value in settings.items() if name != "rank"}
+        vectors = {"true": fold_in(factors, sparse.csr_array(counts[:, new]), **known),
+                   "random": factors.songs[rng.choice(columns[rows["train"]], len(new))]}
+        vectors |= _from_content(run, left, factors, songs, rows, fits, n_users, seed, options)
+        path.mkdir()
+        np.save(path / "users.npy", factors.users)
+        np.save(path / "songs.npy", factors.songs)
+        for name, one in vectors.items():
+            np.save(path / f"{name}.npy", one)
+
+    went_in = {"settings": settings, "fits": names, "n_users": n_users, "seed": seed} | options
+    went_in["songs"] = value_digest(songs.to_dict("list"))
+    run.make("collaborative/new_songs", build, params=went_in,
+             inputs=["collaborative/plays-matched", "features", "lyrics"],
+             modules=["collaborative", "models", "training"])
+    read = {name: run.read(f"collaborative/new_songs/{name}.npy")
+            for name in ("users", "songs", "true", "random", *names)}
+    return Factors(read.pop("users"), read.pop("songs")), read
+
+
+def _from_content(run, left, factors, songs, rows, fits, n_users, seed, options):
+    "The vectors of new songs by each network: name -> (n_new, rank)."
+    from msd_genre.training import load_inputs
+
+    inputs = load_inputs(run, songs["track_id"].to_numpy(str))
+    columns = songs["song"].to_numpy()
+    active = np.flatnonzero(np.diff(left.indptr))
+    asked = np.random.default_rng(seed).permutation(active)[:n_users]
+    played = (left[asked][:, columns].T.toarray() > 0).astype(np.float32)
+    vectors = {}
+    for parts, loss in fits:
+        targets, users = (factors.songs[columns], None) if loss == "mse" else (
+            played, factors.users[asked])
+        some = {part: rows[part] for part in ("train", "validation")}
+        predicted, _ = fit_content(inputs, targets, some, parts, loss, users, seed=seed, **options)
+        vectors[f"{parts}, {loss}"] = predicted[rows["test"]]
+    return vectors
+
+
+def rank_new_songs(
+    counts: sparse.csr_array,  # (n_users, n_songs) plays
+    factors: Factors,  # learnt without the new songs
+    vectors: dict[str, np.ndarray],  # name -> (n_new, rank) of the new songs
+    new: np.ndarray,  # (n_new,) their columns
+    reference: str = "random",
+    **options,  # of `score_rankers`: n_boot, seed, level
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:  # as `score_rankers`
+    "How well the new songs alone are ranked for users who played one of them."
+    scorers = {}
+    for name, one in vectors.items():
+        songs = np.zeros_like(factors.songs)
+        songs[new] = one
+        scorers[name] = by_factors(Factors(factors.users, songs))
+    left = without_songs(counts, new)
+    hidden = _entries(counts, np.isin(counts.indices, new))
+    allowed = np.isin(np.arange(counts.shape[1]), new)
+    return score_rankers(scorers, left, hidden, reference, allowed, **options)

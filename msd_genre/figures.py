@@ -1244,6 +1244,7 @@ def cumulative_plays(
 def correlations(
     table: pd.DataFrame,  # model, value, low, high (95 % interval); -1 to 1
     what: str = "rank correlation",
+    unit: str = "-1 to 1",
 ) -> Figure:
     "Correlations with their intervals beside zero; hollow where the interval holds it."
     _check(table, ["model", "value", "low", "high"], "correlations")
@@ -1258,7 +1259,7 @@ def correlations(
     axes.grid(True, axis="x")
     axes.set_yticks(heights, table["model"])
     axes.tick_params(axis="y", length=0)
-    axes.set(xlabel=f"{what} (-1 to 1)", ylabel="", ylim=(len(table) - 0.4, -0.6))
+    axes.set(xlabel=f"{what} ({unit})".replace("-1", "−1"), ylabel="", ylim=(len(table) - 0.4, -0.6))
     handles = [_handle("with 95 % interval", marker="o", ms=6, lw=2.2, color=blue),
                _handle("interval holds zero", ls="", marker="o", ms=6, mfc="white", mec=blue)]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)

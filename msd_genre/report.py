@@ -344,6 +344,8 @@ def fold_caption(
     captions = [one for one in told if one.get("role") == "caption"]
     options, code = cell_options(cell.source)
     label = str(options.get("label", ""))
+    if not captions and label.startswith(("fig-", "tbl-")):  # what it would show is not there
+        cell.source = with_options({k: v for k, v in options.items() if k != "label"}, code)
     if not (captions and label):  # an example of the API keeps its captions as text below it
         return
     if len(captions) > 1:
