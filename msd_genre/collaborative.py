@@ -10,7 +10,7 @@ __all__ = ['ENGINES', 'WEIGHTINGS', 'Scorer', 'CELLS', 'RANKING_SCORES', 'PARTS'
            'scaled_inputs', 'content_network', 'fit_content', 'songs_with_content', 'new_song_vectors',
            'rank_new_songs']
 
-# %% ../nbs/api/62_collaborative.ipynb #b7673b82
+# %% ../nbs/api/62_collaborative.ipynb #9eb26502
 import os
 import shutil
 import warnings
@@ -32,7 +32,7 @@ from .runs import Run, value_digest
 from .sources import require
 from .splits import artist_groups, kept_songs, open_split
 
-# %% ../nbs/api/62_collaborative.ipynb #d61544bb
+# %% ../nbs/api/62_collaborative.ipynb #461343e0
 class CollaborativeError(ValueError):
     "Plays that nothing can be learnt from, or factors that are none; what was found, what to do."
 
@@ -87,7 +87,7 @@ def song_names(
     names = names.reindex(pd.Index(songs, name="song_id")).assign(genre=genres.reindex(songs))
     return names.reset_index()
 
-# %% ../nbs/api/62_collaborative.ipynb #dfab5a60
+# %% ../nbs/api/62_collaborative.ipynb #3fa7f720
 def hold_out_plays(
     counts: sparse.csr_array,  # (n_users, n_songs)
     share: float = 0.2,  # of each user's songs, rounded down, at least one where there are two
@@ -136,7 +136,7 @@ def shuffle_plays(
     places = keys // counts.shape[1], keys % counts.shape[1]
     return sparse.csr_array((counts.data[first], places), shape=counts.shape)
 
-# %% ../nbs/api/62_collaborative.ipynb #458923dd
+# %% ../nbs/api/62_collaborative.ipynb #60b74cb5
 ENGINES = ("implicit", "spark")
 WEIGHTINGS = {"count": lambda plays: plays, "log": np.log1p, "binary": np.ones_like}
 
@@ -216,11 +216,15 @@ def _checked(factors: Factors, counts: sparse.csr_array) -> Factors:
             )
     return factors
 
-# %% ../nbs/api/62_collaborative.ipynb #4ffa5ecf
+# %% ../nbs/api/62_collaborative.ipynb #fc4932e3
 @contextmanager
-def _one_blas_thread():
-    "`implicit` runs its own threads; those of BLAS below them would only be in the way."
-    with threadpool_limits(1, "blas"):
+def _implicit():
+    """What calls `implicit` runs in here: one thread of BLAS, for it has its own, and no warnings.
+
+    It warns of threads, of a widget that its progress bar could use, and of its own matrices.
+    """
+    with threadpool_limits(1, "blas"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         yield
 
 
@@ -241,9 +245,9 @@ def _by_implicit(
     say: Callable[[int, float], None] | None,
 ) -> Factors:
     "The factors by the library `implicit`."
-    from implicit.cpu.als import AlternatingLeastSquares
+    with _implicit(), np.errstate(all="ignore"):  # what is not finite is found afterwards
+        from implicit.cpu.als import AlternatingLeastSquares
 
-    with _one_blas_thread(), np.errstate(all="ignore"):  # what is not finite is found afterwards
         model = AlternatingLeastSquares(
             rank, regularization=regularization, iterations=iterations, num_threads=n_threads,
             random_state=seed,
@@ -256,7 +260,7 @@ def _by_implicit(
                 raise
     return Factors(np.asarray(model.user_factors), np.asarray(model.item_factors))
 
-# %% ../nbs/api/62_collaborative.ipynb #5cbd8e57
+# %% ../nbs/api/62_collaborative.ipynb #2a159747
 def _spark(master: str):
     "A Spark session. Raises `CollaborativeError` with what to install."
     try:
@@ -294,9 +298,12 @@ def _by_spark(
             row = np.repeat(np.arange(weighed.shape[0], dtype=np.int32), np.diff(weighed.indptr))
             pd.DataFrame({"user": row, "song": weighed.indices.astype(np.int32),
                           "rating": weighed.data}).to_parquet(Path(folder, "plays.parquet"))
+            entries = weighed.nnz / np.sqrt(np.prod(weighed.shape, dtype=float))
+            blocks = int(np.clip(weighed.nnz // 200_000, 1, 200))  # that are worked on at once
             model = ALS(
-                rank=rank, alpha=alpha, regParam=regularization, maxIter=iterations, seed=seed,
-                implicitPrefs=True, userCol="user", itemCol="song", ratingCol="rating",
+                rank=rank, alpha=alpha, regParam=regularization / entries, maxIter=iterations,
+                seed=seed, implicitPrefs=True, userCol="user", itemCol="song", ratingCol="rating",
+                numUserBlocks=blocks, numItemBlocks=blocks,
             ).fit(session.read.parquet(f"{folder}/plays.parquet"))  # fmt: skip
             model.userFactors.write.parquet(f"{folder}/users")
             model.itemFactors.write.parquet(f"{folder}/songs")
@@ -314,7 +321,7 @@ def _vectors(folder: Path, n: int, rank: int) -> np.ndarray:  # (n, rank) float3
         vectors[table["id"].to_numpy()] = np.stack(table["features"].to_numpy())
     return vectors
 
-# %% ../nbs/api/62_collaborative.ipynb #db33f88a
+# %% ../nbs/api/62_collaborative.ipynb #f4fd4f0f
 Scorer = Callable[[np.ndarray], np.ndarray]  # (k,) rows of users -> (k, n_songs) higher: better
 
 
@@ -342,12 +349,11 @@ def by_cosine(
     n_threads: int = 1,  # 0: all cores
 ) -> Scorer:
     "Songs whose listeners are those of the songs that the user played; all plays count the same."
-    from implicit.nearest_neighbours import CosineRecommender
-
     played = strengths(train, "binary")
-    model = CosineRecommender(K=min(n_similar, train.shape[1]), num_threads=n_threads)
-    with warnings.catch_warnings():  # it turns its own matrix around, and warns of that
-        warnings.filterwarnings("ignore", "Method expects CSR")
+    with _implicit():
+        from implicit.nearest_neighbours import CosineRecommender
+
+        model = CosineRecommender(K=min(n_similar, train.shape[1]), num_threads=n_threads)
         model.fit(played, show_progress=False)
     return lambda rows: (played[rows] @ model.similarity).toarray()
 
@@ -386,7 +392,7 @@ def top_songs(
         top[start : start + step] = np.take_along_axis(best, order, axis=1)
     return top
 
-# %% ../nbs/api/62_collaborative.ipynb #7917e512
+# %% ../nbs/api/62_collaborative.ipynb #3b726ff0
 RANKING_SCORES = ("precision@10", "recall@50", "nDCG@50", "MAP@500")
 
 
@@ -420,7 +426,7 @@ def ranking_scores(
         "MAP@500": (right[:, :500] * precision).sum(axis=1) / np.minimum(n_hidden, 500),
     })
 
-# %% ../nbs/api/62_collaborative.ipynb #02835e1d
+# %% ../nbs/api/62_collaborative.ipynb #076de81a
 def _bounds(
     drawn: np.ndarray,  # (..., n_boot)
     level: float,
@@ -470,7 +476,7 @@ def score_rankers(
         }))
     return pd.concat(tables, ignore_index=True), each
 
-# %% ../nbs/api/62_collaborative.ipynb #84d346af
+# %% ../nbs/api/62_collaborative.ipynb #3224ff30
 def search_als(
     train: sparse.csr_array,  # (n_users, n_songs)
     settings: list[dict],  # what `als` takes: rank, alpha, regularization, weighting
@@ -490,7 +496,7 @@ def search_als(
         found.append(one | ranking_scores(top, hidden[rows]).mean().to_dict())
     return pd.DataFrame(found).sort_values(score, ascending=False, kind="stable", ignore_index=True)
 
-# %% ../nbs/api/62_collaborative.ipynb #fc04decf
+# %% ../nbs/api/62_collaborative.ipynb #54e58ae1
 def nearest(
     vectors: np.ndarray,  # (n, d)
     k: int,  # neighbours, < n
@@ -572,7 +578,7 @@ def split_users(
     judges = np.random.default_rng(seed).random(counts.shape[0]) < share
     return sparse.csr_array(counts[~judges]), sparse.csr_array(counts[judges])
 
-# %% ../nbs/api/62_collaborative.ipynb #1c6fa8f3
+# %% ../nbs/api/62_collaborative.ipynb #85287590
 def without_songs(
     counts: sparse.csr_array,  # (n_users, n_songs)
     songs: np.ndarray,  # columns to empty
@@ -589,10 +595,10 @@ def fold_in(
     weighting: str = "count",  # the same
 ) -> np.ndarray:  # (n, rank) float32
     "The vectors that ALS would give songs whose plays become known, the users' as they are."
-    from implicit.cpu.als import AlternatingLeastSquares
-
     confidence = sparse.csr_matrix(_confidence(strengths(counts, weighting), alpha).T)
-    with _one_blas_thread():
+    with _implicit():
+        from implicit.cpu.als import AlternatingLeastSquares
+
         model = AlternatingLeastSquares(factors.users.shape[1], regularization=regularization,
                                         num_threads=1)
         model.user_factors = factors.users
@@ -622,7 +628,7 @@ def gap_closed(
                           "closed_high": ends[1]})
     return table[~table["model"].isin([low, high])].reset_index(drop=True)
 
-# %% ../nbs/api/62_collaborative.ipynb #cfa38c7c
+# %% ../nbs/api/62_collaborative.ipynb #101ab1ae
 PARTS = {"sound": ("chroma", "timbre"), "lyrics": ("lyrics",),
          "both": ("chroma", "timbre", "lyrics")}
 LOSSES = ("mse", "ranking")
@@ -718,12 +724,13 @@ def fit_content(
                         validation_data=some["validation"], callbacks=[stop]).history
     if not np.isfinite(history["loss"]).all():
         raise CollaborativeError("the loss is not finite: lower learning_rate")
+    model.compile(run_eagerly=True)  # used once: compiling it would cost more than it saves
     predicted = model.predict(scaled, batch_size=256, verbose=0) * unit
     table = pd.DataFrame({name: history[name] for name in ("loss", "val_loss")})
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
     return predicted, table
 
-# %% ../nbs/api/62_collaborative.ipynb #e67cbe9d
+# %% ../nbs/api/62_collaborative.ipynb #9e08a9f8
 def songs_with_content(
     run: Run,  # has `split.parquet`, `catalog.parquet` and `features/`
     songs: np.ndarray,  # (n_songs,) song ids, the columns of the plays, sorted

@@ -1259,7 +1259,8 @@ def correlations(
     axes.grid(True, axis="x")
     axes.set_yticks(heights, table["model"])
     axes.tick_params(axis="y", length=0)
-    axes.set(xlabel=f"{what} ({unit})".replace("-1", "−1"), ylabel="", ylim=(len(table) - 0.4, -0.6))
+    axes.set(xlabel=f"{what} ({unit})".replace("-1", "−1"), ylabel="",
+             ylim=(len(table) - 0.4, -0.6))
     handles = [_handle("with 95 % interval", marker="o", ms=6, lw=2.2, color=blue),
                _handle("interval holds zero", ls="", marker="o", ms=6, mfc="white", mec=blue)]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)

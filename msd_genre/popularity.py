@@ -8,7 +8,7 @@ __all__ = ['PENALTIES', 'PopularityError', 'PlayedSongs', 'all_plays', 'load_pla
            'PermutationTest', 'permutation_test', 'guess_bins', 'score_bins', 'fit_bins', 'train_on_bins',
            'neighbours_tell']
 
-# %% ../nbs/api/52_popularity.ipynb #68cd76c5
+# %% ../nbs/api/52_popularity.ipynb #4d394ae1
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from .plays import bin_edges, play_bins
 from .runs import Run
 from .splits import artist_groups, kept_songs, open_split
 
-# %% ../nbs/api/52_popularity.ipynb #ca8b26a7
+# %% ../nbs/api/52_popularity.ipynb #4357af8f
 class PopularityError(ValueError):
     "Songs whose plays cannot be guessed as asked; what was found, what to do."
 
@@ -89,7 +89,7 @@ def load_played(
         store.summary[:][rows], words,
     )  # fmt: skip
 
-# %% ../nbs/api/52_popularity.ipynb #5f02c741
+# %% ../nbs/api/52_popularity.ipynb #3530ffd8
 PENALTIES = np.logspace(0, 5, 11)  # of the ridge regression, tried in turn
 
 
@@ -163,7 +163,7 @@ def guess_all(
                for name, features in feature_sets(songs).items()}
     return guesses | {"artist's other songs": other_songs_of_artist(songs)}
 
-# %% ../nbs/api/52_popularity.ipynb #b553297d
+# %% ../nbs/api/52_popularity.ipynb #08f38992
 def _weighted_ranks(
     values: np.ndarray,  # (n,)
     weights: np.ndarray,  # (n, n_boot) how often each row stands in each resample
@@ -209,7 +209,7 @@ def score_guesses(
     table = table.assign(songs=len(values), artists=len(set(artists)))
     return table.sort_values("value", ascending=False, kind="stable", ignore_index=True)
 
-# %% ../nbs/api/52_popularity.ipynb #9236dd9a
+# %% ../nbs/api/52_popularity.ipynb #fcbd3812
 def deal_by_artist(
     values: np.ndarray,  # (n,)
     artists: np.ndarray,  # (n,)
@@ -256,7 +256,7 @@ def permutation_test(
                       for i in range(targets.shape[1])])
     return PermutationTest(float(found[0]), np.nan_to_num(found[1:], nan=-1.0))
 
-# %% ../nbs/api/52_popularity.ipynb #dc4655dc
+# %% ../nbs/api/52_popularity.ipynb #4d6effda
 def guess_bins(
     features: np.ndarray,  # (n, d)
     bins: np.ndarray,  # (n,) int from 0
@@ -285,20 +285,23 @@ def score_bins(
     bins: np.ndarray,  # (n,) int from 0
     probabilities: dict[str, np.ndarray],  # name -> (n, n_bins)
     artists: np.ndarray,  # (n,)
+    learnt: np.ndarray | None = None,  # bins of the songs that were learnt from; None: `bins`
     n_boot: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> pd.DataFrame:  # model, score, value, low, high, songs, artists
-    """Accuracy, mean distance in bins of the likeliest answer, rank correlation of the mean answer.
+    """Accuracy of the likeliest bin; distance in bins and rank correlation of the mean answer.
 
-    The last model is `one answer`: the middle bin for the distance, the largest for the accuracy.
+    The last model is `one answer` for all: of what was learnt from, the largest bin for the
+    accuracy, the middle one for the distance.
     """
     weights, rows = artist_weights(pd.Series(artists), n_boot, seed), []
     share = weights / weights.sum(axis=0)
     each = {name: (p.argmax(axis=1), p @ np.arange(p.shape[1])) for name, p in
             probabilities.items()}
-    sizes = np.bincount(bins)
-    constant = {"accuracy": sizes.argmax(), "distance": round(float(np.median(bins)))}
+    learnt = bins if learnt is None else learnt
+    constant = {"accuracy": np.bincount(learnt).argmax(),
+                "distance": round(float(np.median(learnt)))}
     for name in [*each, "one answer"]:
         answer, mean = each.get(name, (None, None))
         right = bins == (constant["accuracy"] if answer is None else answer)
@@ -320,7 +323,7 @@ def _ends(drawn: np.ndarray, level: float) -> tuple[float, float]:
     low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
-# %% ../nbs/api/52_popularity.ipynb #ca96c8ef
+# %% ../nbs/api/52_popularity.ipynb #c1175d71
 def fit_bins(
     inputs: dict[str, np.ndarray],  # chroma, timbre (n, n_frames, 12), lyrics (n, d)
     bins: np.ndarray,  # (n,) int from 0
@@ -352,6 +355,7 @@ def fit_bins(
         raise PopularityError("the loss is not finite: lower learning_rate")
     history.insert(0, "epoch", np.arange(1, len(history) + 1))
     both = keras.Model(model.inputs, [model.output, model.get_layer("embedding").output])
+    both.compile(run_eagerly=True)  # used once: compiling it would cost more than it saves
     probabilities, places = both.predict(inputs, batch_size=256, verbose=0)
     return probabilities, places, history
 

@@ -642,6 +642,9 @@ def record_run(
     scores = run.path("results.csv")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(scores, folder / "results.csv")
+    for name in ("popularity.csv", "listeners.csv"):  # of chapters that some runs cannot fill
+        if (run.dir / name).is_file():
+            shutil.copyfile(run.dir / name, folder / name)
     said = json.loads((run.dir / ".keys" / "results.csv.json").read_text())["stamp"]
     write_json(said, folder / "stamp.json")
     data = {name: value for name, value in run.params.get("data", {}).items() if name != "folder"}
