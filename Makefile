@@ -57,6 +57,7 @@ bench: $(READY) ## measure and write results/benchmarks/: 40 minutes, 12 GB of d
 	$(BIN)/python benchmarks/text_join.py
 	$(BIN)/python benchmarks/build_scaling.py
 	$(BIN)/python benchmarks/demo_size.py
+	$(BIN)/python benchmarks/als.py
 
 readme: $(READY) ## README.md from nbs/index.ipynb, executed anew from the record in results/
 	$(BIN)/jupyter nbconvert --log-level WARN --execute --inplace nbs/index.ipynb

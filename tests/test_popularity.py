@@ -1,4 +1,4 @@
-"""Guesses of popularity: ranks against plain computations, and tests that find nothing in nothing."""
+"""Guesses of popularity: ranks against plain computations, tests that find nothing in nothing."""
 
 import numpy as np
 import pandas as pd
