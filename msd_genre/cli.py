@@ -360,43 +360,76 @@ def fetch(
 # %% ../nbs/api/81_cli.ipynb #4218fb84
 @main.group()
 def demo() -> None:
-    "Fictional songs in the formats of the real files."
+    """Fictional songs in the formats of the real files.
+
+    `write` draws them from what `fit` estimated from real ones; the package brings estimates, so
+    that no real song is needed to write some.
+    """
 
 
 @demo.command()
 @click.argument("folder", type=click.Path(file_okay=False))
-@click.option("--songs", default=2000, show_default=True, help="How many songs.")
-@click.option("--seed", default=1, show_default=True, help="The same seed writes the same bytes.")
-@click.option("--like", type=click.Path(exists=True, file_okay=False),
-              help="A folder of real songs: as many, of as many artists and the same genres.")
-def write(folder: str, songs: int, seed: int, like: str | None) -> None:
+@click.option("--songs", metavar="N", type=int, default=2000, show_default=True,
+              help="How many songs, at least 20.")
+@click.option("--seed", metavar="N", type=int, default=1, show_default=True,
+              help="Another seed, other songs; the same one, the same bytes.")
+@click.option("--like", metavar="DATA", type=click.Path(exists=True, file_okay=False),
+              help="A folder of real songs: as many, of as many artists and the same genres, and "
+              "no file broken.")
+@click.option("--fitted", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
+              help="What songs are drawn from, as `demo fit DATA --into FILE` wrote it.  "
+              "[default: the package's own]")
+def write(folder: str, songs: int, seed: int, like: str | None, fitted: str | None) -> None:
     """Write a fictional Million Song Dataset into FOLDER.
 
+    Song files, labels, lyrics, plays and lists, laid out like the MSD subset: every command that
+    reads real songs reads these. A song takes about 0.25 MB; all cores write. What was interrupted
+    goes on where it stopped. A demo of other songs in FOLDER is replaced, and anything else there
+    is refused.
+
     \b
-    Example:
+    Examples:
         msd-genre demo write data/mine --songs 500 --seed 2
+        msd-genre demo write data/full --songs 32648
+        msd-genre demo write data/like-mine --like FOLDER_OF_REAL_SONGS
+        msd-genre report params/sample.yaml --data data/mine
     """
-    from msd_genre.demo import like_songs, write_demo
+    from dataclasses import replace
+
+    from msd_genre.demo import PARAMETERS, like_songs, write_demo
+    from msd_genre.fit import read_fit
 
     options = {"n_songs": songs, "seed": seed}
+    if fitted:
+        options["parameters"] = replace(PARAMETERS, fit=read_fit(fitted))
     if like:
-        options["n_songs"], options["parameters"] = like_songs(like)
+        drawn_from = options.get("parameters", PARAMETERS)
+        options["n_songs"], options["parameters"] = like_songs(like, drawn_from)
     written = write_demo(Path(folder), **options)
     click.echo(f"{options['n_songs']:,} fictional songs in {written}")
 
 
 @demo.command()
 @click.argument("data", type=click.Path(exists=True, file_okay=False))
-@click.option("--into", type=click.Path(dir_okay=False),
-              help="The file to write; without it, the package's own.")
+@click.option("--into", metavar="FILE", type=click.Path(dir_okay=False),
+              help="The file to write.  [default: the package's own, which is replaced]")
 def fit(data: str, into: str | None) -> None:
     """Estimate from the real songs in DATA what fictional ones are drawn from.
 
+    DATA is laid out like the MSD subset, with lyrics. The file, some 100 kB of JSON, holds
+    aggregates only: quantiles and correlations of whole-song statistics, places of genres,
+    frequencies of word stems. Genres are the artists' strongest terms; those with few artists
+    borrow from their nearest, and the file says how much. The page "Fictional songs, real
+    statistics" shows what comes of it.
+
     \b
     Example:
-        msd-genre demo fit data/subset --into parameters.json
+        msd-genre demo fit FOLDER_OF_REAL_SONGS --into mine.json
+        msd-genre demo write data/mine --fitted mine.json
     """
-    from msd_genre.fit import fit_demo, write_fit
+    from msd_genre.fit import FitError, fit_demo, write_fit
 
+    if into and not Path(into).parent.is_dir():
+        raise FitError(f"there is no folder {Path(into).parent} for {into}: make it first.")
     parameters = fit_demo(data)
     click.echo(f"{parameters['songs']:,} songs read, aggregates in {write_fit(parameters, into)}")

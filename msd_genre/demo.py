@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['GENRES', 'THEMES', 'SUNG', 'FOREIGN', 'TIMBRE', 'PARAMETERS', 'SHOWPIECES', 'STREAMS', 'LETTERS', 'ADJECTIVES',
            'THINGS', 'DEEDS', 'SYLLABLES', 'TIMBRE_ROUNDS', 'MAJOR', 'ROUNDS', 'TEXT_FILES', 'BROKEN_ROWS', 'RECORD',
-           'Genre', 'Showpiece', 'DemoParameters', 'stream', 'make_plan', 'identifier', 'song_path', 'invented_artist',
-           'invented_title', 'song_vector', 'autoregressive', 'tail_exponent', 'make_sound', 'make_artist',
-           'make_facts', 'song_bytes', 'make_song', 'build_vocabulary', 'Words', 'word_frequencies', 'make_lyrics',
-           'broken_rows', 'track_lines', 'listened_groups', 'plays_of', 'DemoError', 'write_demo', 'like_songs']
+           'MOST_SONGS', 'Genre', 'Showpiece', 'DemoParameters', 'stream', 'make_plan', 'identifier', 'song_path',
+           'invented_artist', 'invented_title', 'song_vector', 'autoregressive', 'tail_exponent', 'make_sound',
+           'make_artist', 'make_facts', 'song_bytes', 'make_song', 'build_vocabulary', 'Words', 'word_frequencies',
+           'make_lyrics', 'broken_rows', 'track_lines', 'listened_groups', 'plays_of', 'DemoError', 'write_demo',
+           'like_songs']
 
 # %% ../nbs/api/25_demo.ipynb #b4435a03
 import hashlib
@@ -17,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ import h5py
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from isal import isal_zlib
 from scipy import special
 from tqdm import tqdm
 
@@ -377,6 +379,7 @@ def _set_showpieces(
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
+@lru_cache(10_000)
 def identifier(
     kind: str,  # "TR" for a track, "SO" for a song, "AR" for an artist
     index: int,  # of the thing
@@ -502,20 +505,26 @@ def autoregressive(
     "An AR(1) series from white noise, its sum cut after 64 terms, without a loop over steps."
     series = noise * np.sqrt(1 - memory**2)
     series[:1] = noise[:1]
-    step = 1
+    step, before = 1, np.empty_like(series)
     while step < min(len(series), 64):
-        series[step:] += memory**step * series[:-step]
+        series[step:] += np.multiply(series[:-step], memory**step, out=before[step:])
         step *= 2
     return series
 
 # %% ../nbs/api/25_demo.ipynb #ef339034
+@cache
+def _tails() -> tuple[np.ndarray, np.ndarray]:  # (60,) log of mean |step|, falling; (60,) exponents
+    "How large steps of sign(x) |x|^k are on average, x being Gaussian, for some k."
+    k = np.linspace(0.4, 5, 60)
+    absolute, square = special.gammaln((k + 1) / 2), special.gammaln(k + 0.5)
+    return absolute - square / 2 - np.log(np.pi) / 4 - np.log(2 / np.pi) / 2, k
+
+
 def tail_exponent(
     log_steps: np.ndarray,  # log of mean |step| by that of a Gaussian with the same variance
 ) -> np.ndarray:  # exponents k such that sign(x) |x|^k has such steps, x being Gaussian
     "How heavy tails have to be for steps that are mostly small."
-    k = np.linspace(0.4, 5, 60)
-    absolute, square = special.gammaln((k + 1) / 2), special.gammaln(k + 0.5)
-    ratio = absolute - square / 2 - np.log(np.pi) / 4 - np.log(2 / np.pi) / 2
+    ratio, k = _tails()
     return np.interp(-log_steps, -ratio, k)
 
 
@@ -529,11 +538,11 @@ def _coloured(
     "A series mapped so that its covariance is what it should be."
     series = series - series.mean(0)
     if len(series) < 40:
-        return series @ factor.T
+        return (factor @ series.T).T
     found = np.linalg.cholesky(
         np.einsum("ni,nj->ij", series, series) / len(series) + 1e-9 * np.eye(12)
     )
-    return series @ np.linalg.inv(found).T @ factor.T
+    return (factor @ np.linalg.inv(found) @ series.T).T
 
 
 def _series(
@@ -544,7 +553,7 @@ def _series(
     p: DemoParameters,
 ) -> np.ndarray:  # (n, 12)
     "Innovations with heavy tails, remembered, on top of what sections add."
-    noise = np.sign(noise) * np.abs(noise) ** tail_exponent(np.append(0.0, steps[1:]))
+    noise = np.copysign(np.abs(noise) ** tail_exponent(np.append(0.0, steps[1:])), noise)
     noise = (noise - noise.mean(0)) / (noise.std(0) + 1e-9)
     between = np.full(12, p.section_share)
     between[0] = p.loudness_share
@@ -569,7 +578,7 @@ def _timbre(
     factor = np.linalg.cholesky(covariance)
     noise, sections = (rng.standard_normal((n, 12)) for n in (len(kind), 4))
     noise *= np.exp(p.unrest * autoregressive(rng.standard_normal((len(kind), 1)), np.array([0.9])))
-    sections = sections[kind]
+    noise, sections = np.asfortranarray(noise), np.asfortranarray(sections[kind])
     edge = np.minimum(np.arange(len(kind)), np.arange(len(kind))[::-1])
     fade = rng.gamma(1.0, p.fades) * np.exp(-edge / np.exp(rng.uniform(1, 4.5)))
     sections[:, 0] += fade
@@ -621,19 +630,21 @@ def _chroma(
     chord = np.full(12, other)
     chord[[0, 7, 3 if vector["minor"] > 0.5 else 4]] = root, fifth, third
     by_section, by_chord, by_segment = p.chroma_noise
-    logs = chord[(np.arange(12) - roots[:, None]) % 12]
+    logs = np.array([np.roll(chord, root) for root in range(12)])[roots]
     logs = logs + by_section * rng.standard_normal((4, 12))[kind]
     logs = logs + by_chord * rng.standard_normal((number[-1] + 1, 12))[number]
     logs += by_segment * rng.standard_normal(logs.shape)
     bias = np.roll(np.reshape(p.fit.content["pitch_bias"], (2, 12)), -key, axis=1)
     level = np.array([vector[f"chroma mean {i}"] for i in range(12)]) + bias[0]
     deviation = np.exp([vector[f"chroma deviation {i}"] + bias[1][i] for i in range(12)])
-    logs = logs.astype(np.float32)
+    logs = logs.astype(np.float32, order="F")
     gain, sharpness, fullness = np.zeros(12), np.ones(12), 1.1
     for _ in range(ROUNDS):
         strengths = gain.astype(np.float32) + sharpness.astype(np.float32) * logs
-        strengths = np.exp(strengths - strengths.max(axis=1, keepdims=True))
-        strengths = 1 - (1 - strengths) ** np.float32(fullness)
+        strengths -= strengths.max(axis=1, keepdims=True)
+        np.subtract(1, np.exp(strengths, out=strengths), out=strengths)
+        strengths **= np.float32(fullness)
+        strengths = np.subtract(1, strengths, order="C")
         short_of = level - special.logit(strengths.mean(0).clip(0.005, 0.995))
         gain += 0.8 * (short_of - short_of.mean())
         fullness = float((fullness * np.exp(0.5 * short_of.mean())).clip(0.3, 5))
@@ -785,6 +796,17 @@ def make_artist(
     return arrays, fields
 
 
+def _title(
+    track: NamedTuple,  # a row of the plan
+    rng: np.random.Generator,  # of the song's facts, from its beginning
+    p: DemoParameters,
+) -> str:
+    "What the song is called."
+    if track.Index < len(p.showpieces):
+        return p.showpieces[track.Index].title
+    return invented_title(rng)
+
+
 def make_facts(
     track: NamedTuple,  # a row of the plan
     seed: int,
@@ -792,11 +814,11 @@ def make_facts(
 ) -> dict:  # fields of metadata/songs and musicbrainz/songs
     "What a song file says about the song; both tracks of a song say the same."
     rng = stream(seed, "facts", track.song)
-    shown = track.Index < len(p.showpieces)
+    title = _title(track, rng, p)
     year = int(np.clip(song_vector(track, seed, p)["year"], 1922, 2010))
     return {
         "song_id": identifier("SO", track.song, seed),
-        "title": p.showpieces[track.Index].title if shown else invented_title(rng),
+        "title": title,
         "release": invented_title(rng), "year": 0 if rng.random() < p.no_year else year,
         "song_hotttnesss": np.nan if rng.random() < 0.26 else round(rng.beta(5, 4.5), 6),
         "release_7digitalid": int(rng.integers(1, 800_000)),
@@ -805,14 +827,26 @@ def make_facts(
 
 # %% ../nbs/api/25_demo.ipynb #13d07cda
 @cache
-def _empty_file() -> tuple[bytes, dict[str, tuple[h5py.h5t.TypeID, np.dtype]]]:
-    "An empty song file, and the type of each of its arrays, as HDF5 and as numpy have it."
+def _empty_file() -> tuple[bytes, dict[str, tuple[int, np.dtype]]]:
+    "An empty song file; of each of its arrays, how many rows a chunk has, and the type."
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "empty.h5"
         with create_song_file(path) as file:
             arrays = [name for name, node in song_layout().items() if node["kind"] == "dataset"]
-            types = {name: (file[name].id.get_type(), file[name].dtype) for name in arrays}
-        return path.read_bytes(), types
+            stored = {name: (file[name].chunks[0], file[name].dtype) for name in arrays}
+        return path.read_bytes(), stored
+
+
+def _filtered(
+    rows: np.ndarray,  # (n, ...), n > 0
+    length: int,  # rows of a chunk
+) -> Iterator[bytes]:  # chunks as they lie in the file
+    "Chunks filled up with zeros, shuffled (first bytes of all numbers, then second) and deflated."
+    n_chunks, itemsize = -(-len(rows) // length), rows.dtype.itemsize
+    full = np.zeros((n_chunks * length, *rows.shape[1:]), rows.dtype)
+    full[: len(rows)] = rows
+    for chunk in full.view(np.uint8).reshape(n_chunks, -1, itemsize).swapaxes(1, 2):
+        yield isal_zlib.compress(np.ascontiguousarray(chunk), 1)
 
 
 def _table(
@@ -832,15 +866,15 @@ def song_bytes(
     arrays: dict[str, np.ndarray],  # rows by path in the file, such as "/analysis/segments_start"
 ) -> bytes:  # the HDF5 file
     "A song file. The same arrays give the same bytes."
-    image, types = _empty_file()
+    image, stored = _empty_file()
     with h5py.File.in_memory(image) as file:
         for name, rows in arrays.items():
-            stored, dtype = types[name]
-            dataset = h5py.h5d.open(file.id, name.encode())
-            dataset.set_extent(rows.shape)
             if len(rows):
-                rows = np.ascontiguousarray(rows, dtype=dtype)
-                dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, rows, mtype=stored)
+                length, dtype = stored[name]
+                dataset = h5py.h5d.open(file.id, name.encode())
+                dataset.set_extent(rows.shape)
+                for i, chunk in enumerate(_filtered(rows.astype(dtype, copy=False), length)):
+                    dataset.write_direct_chunk((i * length, *(0,) * (rows.ndim - 1)), chunk)
         file.flush()
         return file.id.get_file_image()
 
@@ -1025,7 +1059,7 @@ def track_lines(
 ) -> Iterator[tuple[str, str]]:  # a key of `TEXT_FILES`, a line
     "What the text files say about a track."
     track_id, song_id = identifier("TR", track.Index, seed), identifier("SO", track.song, seed)
-    title = make_facts(track, seed, p)["title"]
+    title = _title(track, stream(seed, "facts", track.song), p)
     yield "tracks", f"{track_id}<SEP>{song_id}<SEP>{artist_name}<SEP>{title}\n"
     if track.label >= 0:
         genres = [p.names[genre] for genre in (track.label, track.minority) if genre >= 0]
@@ -1123,8 +1157,9 @@ def _write_plays(path: Path, plan: pd.DataFrame, n_listeners: int, seed: int,
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for listener in range(n_listeners):
             user = hashlib.sha1(f"listener {seed} {listener}".encode()).hexdigest()
-            for song, count in zip(*plays_of(listener, fame, seed, p), strict=True):
-                file.write(f"{user}\t{identifier('SO', int(song), seed)}\t{count}\n")
+            songs, counts = (part.tolist() for part in plays_of(listener, fame, seed, p))
+            file.writelines(f"{user}\t{identifier('SO', song, seed)}\t{count}\n"
+                            for song, count in zip(songs, counts, strict=True))
         file.write(broken_rows("plays", seed, p))
 
 # %% ../nbs/api/25_demo.ipynb #7b030428
@@ -1133,6 +1168,7 @@ class DemoError(ValueError):
 
 
 RECORD = "demo.json"
+MOST_SONGS = 10_000_000  # beyond, names of tracks run out
 
 
 def _recorded(
@@ -1190,7 +1226,7 @@ def _write_tracks(folder: Path, plan: pd.DataFrame, n_songs: int, seed: int, n_j
 
 def write_demo(
     folder: str | Path,  # where the corpus will lie
-    n_songs: int = 2000,  # song files, at least 20
+    n_songs: int = 2000,  # song files, from 20 to `MOST_SONGS`
     seed: int = 1,  # another seed, another corpus
     n_jobs: int = -1,  # processes, -1: one a core; the bytes do not depend on it
     parameters: DemoParameters = PARAMETERS,  # what the songs are drawn from
@@ -1200,9 +1236,10 @@ def write_demo(
     The same arguments give the same bytes. Raises `DemoError` where `folder` holds anything
     else than a demo, or a number is out of range.
     """
-    if n_songs < 20 or seed < 0:
+    if not 20 <= n_songs <= MOST_SONGS or seed < 0:
         raise DemoError(
-            f"found n_songs={n_songs}, seed={seed}; expected at least 20 songs, a seed of 0 or more"
+            f"found n_songs={n_songs}, seed={seed}; expected at least 20 songs, at most "
+            f"{MOST_SONGS:,}, and a seed of 0 or more"
         )
     folder = Path(folder).expanduser()
     record = {
@@ -1212,10 +1249,16 @@ def write_demo(
     if _recorded(folder) == record:
         return folder
     partial = folder.with_name(f".{folder.name}.partial")
-    if _recorded(partial) != record:
-        remove(partial)
-    for name in TEXT_FILES.values():
-        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if _recorded(partial) != record:
+            remove(partial)
+        for name in TEXT_FILES.values():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoError(
+            f"no folder can be made in {folder.parent} ({error.strerror}). Give a place "
+            "where you may write."
+        ) from error
     write_json(record, partial / RECORD)
     plan = make_plan(n_songs, seed, parameters)
     _write_tracks(partial, plan, n_songs, seed, n_jobs, parameters)

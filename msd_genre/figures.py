@@ -1161,7 +1161,7 @@ def reliability(
     return figure
 
 # %% ../nbs/api/71_figures.ipynb #fc2b2fe2
-STEP_KINDS = ("measured", "trained")
+STEP_KINDS = ("measured", "trained", "another score")
 
 
 @styled
@@ -1174,12 +1174,15 @@ def waterfall(
     if unknown := sorted(set(steps["kind"]) - set(STEP_KINDS)):
         raise FigureError(f"waterfall: kind {unknown[0]!r}, not one of {', '.join(STEP_KINDS)}")
     steps, blue = steps.reset_index(drop=True), OKABE_ITO["blue"]
-    heights, before = np.arange(len(steps)), steps["value"].shift().fillna(steps["value"])
+    chained = (steps["kind"] != "another score").to_numpy()  # goes on from the step before
+    heights, before = np.arange(len(steps)), steps["value"].shift().where(chained)
     figure, [[axes]] = _panels(0.44 * len(steps) + 1.6)
-    change = (steps["value"] - before).to_numpy()
+    before = before.fillna(steps["value"])
+    change, on = (steps["value"] - before).to_numpy(), chained[1:]
     colours = np.where(change < 0, OKABE_ITO["orange"], OKABE_ITO["sky"])
     axes.barh(heights, change, left=before, height=0.62, color=colours, zorder=1)
-    axes.vlines(steps["value"][:-1], heights[:-1], heights[1:], color=GREY, lw=0.8, zorder=2)
+    axes.vlines(steps["value"][:-1][on], heights[:-1][on], heights[1:][on], color=GREY, lw=0.8,
+                zorder=2)
     axes.hlines(heights, steps["low"], steps["high"], color=blue, lw=2.2, zorder=3)
     filled = (steps["kind"] == "trained").to_numpy()
     axes.scatter(steps["value"], heights, s=44, zorder=4, edgecolor=blue, linewidth=1.4,
@@ -1191,7 +1194,8 @@ def waterfall(
     axes.set_yticks(heights, [textwrap.fill(str(step), 38) for step in steps["step"]])
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
-    axes.set(xlabel=f"{_score_name(score)} (0 to 1)", ylabel="", ylim=(len(steps) - 0.4, -0.6))
+    unit = _score_name(score) + ("" if chained.all() else ", or the score named") + " (0 to 1)"
+    axes.set(xlabel=unit, ylabel="", ylim=(len(steps) - 0.4, -0.6))
     axes.set_xlim(0, min(1.0, 1.12 * max(steps["high"].max(), steps["chance"].max())))
     handles = [_handle("trained anew", ls="", marker="o", ms=6, mfc=blue, mec=blue),
                _handle("measured in another way", ls="", marker="o", ms=6, mfc="white", mec=blue)]
@@ -1199,7 +1203,7 @@ def waterfall(
         handles.append(_handle("always the most frequent genre", ls="", marker="|", ms=12, mew=1.4,
                                color="black"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    _title(figure, _waterfall_text(steps, change, _score_name(score)))
+    _title(figure, _waterfall_text(steps[chained], change[chained], _score_name(score)))
     return figure
 
 
@@ -1214,7 +1218,7 @@ def _waterfall_text(
         return f"One step: {name} {first:.2f}"
     most = np.abs(change).argmax()
     return (f"From {first:.2f} to {last:.2f} {name}; the largest step is "
-            f"“{steps['step'].iloc[most]}”, {change[most]:+.2f}".replace("-", "−"))
+            f"“{steps['step'].iloc[most]}”, " + f"{change[most]:+.2f}".replace("-", "−"))
 
 # %% ../nbs/api/71_figures.ipynb #0bc07c7a
 @styled

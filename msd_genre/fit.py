@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['N', 'LOWER', 'STATISTICS', 'PLACE', 'FLOOR', 'LEVELS', 'SCORES', 'FILE', 'DEMO_GENRES', 'NEAREST', 'N_DIRECTIONS',
-           'PRIOR_ARTISTS', 'BORROWED', 'CHROMA', 'SURE', 'MIN_SONGS', 'MIN_HOLDING', 'OWN_TERMS', 'symmetric',
-           'timbre_dynamics', 'song_statistics', 'Fitted', 'fitted', 'RealSongs', 'read_songs', 'normal_scores',
-           'pitch_bias', 'fit_sound', 'artist_share', 'vocabulary', 'fit_words', 'fit_demo', 'write_fit']
+           'PRIOR_ARTISTS', 'BORROWED', 'CHROMA', 'SURE', 'MIN_SONGS', 'MIN_HOLDING', 'OWN_TERMS', 'FEWEST',
+           'symmetric', 'timbre_dynamics', 'song_statistics', 'Fitted', 'FitError', 'fitted', 'read_fit', 'RealSongs',
+           'read_songs', 'normal_scores', 'pitch_bias', 'fit_sound', 'artist_share', 'vocabulary', 'fit_words',
+           'fit_demo', 'write_fit']
 
 # %% ../nbs/api/24_fit.ipynb #48e02be9
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -18,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, special, stats
+from scipy import sparse, special
+from tqdm import tqdm
 
 from .genres import TERM_COLUMNS, WRITEUP_GENRES, read_labels, weak_labels
 from .lyrics import read_counts
-from .songs import Song, find_songs, read_song
+from .songs import Song, SongError, find_songs, read_song
 from .sources import find_layout
 
 # %% ../nbs/api/24_fit.ipynb #e15621da
@@ -145,11 +148,34 @@ class Fitted:
         return low + share * (high - low)
 
 
+class FitError(ValueError):
+    "Estimates that cannot be made, read or written; the message says what to do."
+
+
 @cache
 def fitted() -> Fitted:
     "The estimates that the package brings."
     with (files("msd_genre") / "data" / FILE).open(encoding="utf-8") as file:
         return Fitted(json.load(file))
+
+
+def read_fit(
+    path: str | Path,  # a file that `write_fit` wrote
+) -> Fitted:
+    "Estimates from a file. Raises `FitError` where it holds anything else."
+    try:
+        content = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        content, found = None, str(error)
+    else:
+        missing = fitted().content.keys() - content if isinstance(content, dict) else {"all of it"}
+        found = f"missing: {', '.join(sorted(missing)[:3])}" if missing else ""
+        if not found and tuple(content["statistics"]) != STATISTICS:
+            found = "other statistics of songs than this version draws"
+    if found:
+        raise FitError(f"{path} does not hold what fictional songs are drawn from ({found}). "
+                       "`msd-genre demo fit DATA --into FILE` writes such a file.")  # fmt: skip
+    return Fitted(content)
 
 # %% ../nbs/api/24_fit.ipynb #e8221297
 @dataclass(frozen=True)
@@ -162,15 +188,26 @@ class RealSongs:
 def read_songs(
     data: str | Path,  # laid out like the MSD subset
 ) -> RealSongs:
-    "Read every song of a folder. Raises `SourceError` or `SongError` where that fails."
-    rows, terms, vectors = [], [], []
-    for path in find_songs(find_layout(data).songs):
-        song = read_song(path, terms=True)
+    """Read every song of a folder; warns of those that cannot be.
+
+    Raises `SourceError` where there is none, `FitError` where none can be read.
+    """
+    rows, terms, vectors, aside = [], [], [], []
+    for path in tqdm(find_songs(find_layout(data).songs), "songs read", leave=False):
+        try:
+            song = read_song(path, terms=True)
+        except SongError as error:
+            aside.append(str(error))
+            continue
         facts = song.metadata
         ids = facts["track_id"], facts["artist_id"]
         rows.append((*ids, facts["key"], facts["mode"], facts["artist_familiarity"]))
         terms += [(*ids, *term) for term in facts["artist_terms"]]
         vectors.append(song_statistics(song))
+    if aside:
+        warnings.warn(f"{len(aside)} song files set aside, such as {aside[0]}", stacklevel=2)
+    if not rows:
+        raise FitError(f"none of the {len(aside)} song files in {data} can be read: {aside[0]}")
     table = pd.DataFrame(rows, columns=["track_id", "artist_id", "key", "mode", "familiarity"])
     weak = weak_labels(pd.DataFrame(terms, columns=TERM_COLUMNS))
     return RealSongs(table.merge(weak[["track_id", "genre"]], "left"), np.array(vectors))
@@ -253,6 +290,15 @@ def pitch_bias(
     return bias.ravel(), without.reshape(len(chroma), -1)
 
 
+def _smooth_quantiles(
+    values: np.ndarray,  # (n,)
+) -> np.ndarray:  # (n_levels,) at `LEVELS`
+    "Quantiles as means of order statistics (Harrell and Davis), so that none is a song's own."
+    from scipy.stats import mstats  # slow to import, and no song that is written needs it
+
+    return mstats.hdquantiles(values, LEVELS)
+
+
 def fit_sound(
     real: RealSongs,
     genres: Sequence[str],  # all that the demo has
@@ -273,8 +319,7 @@ def fit_sound(
     places, directions = _discriminants(means, np.array(list(artists.values())), within)
     own = dict(zip(groups, places, strict=True))
     found, how = _borrow(own, artists, genres)
-    smooth = [stats.mstats.hdquantiles(column[np.isfinite(column)], LEVELS)
-              for column in statistics.T]
+    smooth = [_smooth_quantiles(column[np.isfinite(column)]) for column in statistics.T]
     return {
         "statistics": list(STATISTICS), "genres": how,
         "quantiles": np.array(smooth).round(4).tolist(),
@@ -284,7 +329,7 @@ def fit_sound(
         "places": {genre: place.round(3).tolist() for genre, place in found.items()},
         "pitch_bias": bias.round(3).tolist(),
         "artist_share": round(artist_share(rest, table["artist_id"].to_numpy()), 3),
-        "familiarity": stats.mstats.hdquantiles(table["familiarity"], LEVELS).round(3).tolist(),
+        "familiarity": _smooth_quantiles(table["familiarity"]).round(3).tolist(),
         "keys": [
             (1 + np.bincount(table.loc[table["mode"] == mode, "key"], minlength=N)).tolist()
             for mode in (1, 0)
@@ -376,7 +421,7 @@ def fit_words(
             for genre, row in found.items()
         },
         "foreign": _foreign_shares(labels, foreign, genres),
-        "tokens": stats.mstats.hdquantiles(tokens, LEVELS).round(1).tolist(),
+        "tokens": _smooth_quantiles(tokens).round(1).tolist(),
         "distinct_words": round(float(distinct.mean()), 1),
     }
 
@@ -404,15 +449,29 @@ def _foreign_shares(
             for genre in genres}
 
 # %% ../nbs/api/24_fit.ipynb #5fc6b668
+FEWEST = 100  # songs of known genre
+
+
 def fit_demo(
     data: str | Path,  # real songs, laid out like the MSD subset
     leave_out: Sequence[str] = (),  # artist ids
     genres: Sequence[str] = DEMO_GENRES,
 ) -> dict:  # what the parameter file holds
-    "Estimate from real songs what the fictional ones are drawn from."
+    """Estimate from real songs what the fictional ones are drawn from.
+
+    Raises `FitError` where there are no lyrics, or fewer than `FEWEST` songs of known genre.
+    """
+    if not find_layout(data).lyrics:
+        raise FitError(f"no musiXmatch files in {data}; `msd-genre fetch lyrics --into {data}`")
     everyone = read_songs(data)
     left = everyone.table["artist_id"].isin(leave_out)
     real = RealSongs(everyone.table[~left].reset_index(drop=True), everyone.statistics[~left])
+    named = int(real.table["genre"].notna().sum())
+    if named < FEWEST:
+        raise FitError(
+            f"found {named} songs in {data} whose artists' terms name a genre; expected at least "
+            f"{FEWEST}: with fewer, what is estimated would be these songs rather than music"
+        )
     note = "Aggregates of real songs, made by `msd-genre demo fit`; no value is a song's own."
     return {"note": note, "songs": len(real.table)} | fit_sound(real, genres) | fit_words(
         data, real, genres, everyone.table.loc[left, "track_id"].tolist()

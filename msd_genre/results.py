@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from .catalog import kept
-from .metrics import MetricError, paired_differences, score_intervals, spread
-from .runs import Run, needed, stale
+from .metrics import paired_differences, score_intervals, spread
+from .runs import Run, RunError, needed, stale
 from .splits import artist_groups, kept_songs
 
 # %% ../nbs/api/41_results.ipynb #9a1cd971
@@ -114,16 +114,22 @@ def _score(run: Run, lines: list[dict], n_boot: int) -> pd.DataFrame:
 
 def _compare(run: Run, lines: list[dict], n_boot: int) -> pd.DataFrame:
     "Each line against the first, on the same songs."
-    tables = {line["name"]: select(run, line)[0] for line in lines}
+    chosen = {line["name"]: select(run, line) for line in lines}
     first = lines[0]["name"]
-    for name, table in tables.items():
-        if not table["track_id"].equals(tables[first]["track_id"]):
+    songs, mix = chosen[first]
+    for name, (table, shares) in chosen.items():
+        if not table["track_id"].equals(songs["track_id"]):
             raise ResultError(f"{name} answers for other songs than {first} does")
-    return paired_differences(tables, first, _groups(run), n_boot)
+        if (shares is None) != (mix is None) or (mix is not None and not mix.equals(shares)):
+            raise ResultError(f"{name} is weighted to another mix of genres than {first} is")
+    tables = {name: table for name, (table, _) in chosen.items()}
+    return paired_differences(tables, first, _groups(run), n_boot, mix=mix)
 
 
 def _spread(run: Run, lines: list[dict], n_boot: int) -> pd.DataFrame:
     "How far each line's scores move over its folders, which are folds or seeds."
+    if mixed := [line["name"] for line in lines if line["mix"]]:
+        raise ResultError(f"{mixed[0]}: a spread is of the songs as they are; leave the mix out")
     tables = [spread(select(run, line)[0]).assign(model=line["name"]) for line in lines]
     return pd.concat(tables, ignore_index=True)
 
@@ -184,11 +190,17 @@ def _again(run: Run, name: str, recipe: dict) -> tuple[str, bool]:
         path = Path(scratch, "again.csv")
         try:
             _write(run, recipe, path)
-        except (MetricError, ResultError) as error:
+        except (ValueError, LookupError, OSError, RunError) as error:  # whatever a file can hold
             return f"cannot be scored: {error}", False
-        if path.read_bytes() == run.path(name).read_bytes():
+        stored = run.dir / name
+        if not stored.is_file():
+            return "it is gone", False
+        if path.read_bytes() == stored.read_bytes():
             return "as it was", True
-        old, new = (pd.read_csv(file) for file in (run.path(name), path))
+        try:
+            old, new = (pd.read_csv(file) for file in (stored, path))
+        except ValueError as error:
+            return f"cannot be read: {error}", False
     if old.shape != new.shape or list(old) != list(new):
         return f"{new.shape[0]} rows of {list(new)}, not {old.shape[0]} of {list(old)}", False
     row, column = np.argwhere(~((old == new) | (old.isna() & new.isna())).to_numpy())[0]

@@ -6,7 +6,7 @@
 __all__ = ['PARTS', 'PROTOCOLS', 'NEEDED', 'TELLING', 'KINDS', 'DECLARED', 'protocol_of', 'SplitError', 'labelled_songs',
            'plain_name', 'plain_title', 'artist_groups', 'recording_groups', 'kept_genres', 'cut', 'artist_folds',
            'resample', 'read_lists', 'make_split', 'expand', 'training_folder', 'genre_parts', 'LeakError',
-           'leak_check', 'refuse_leaks', 'kept_songs', 'open_split', 'check_fitted']
+           'leak_check', 'refuse_leaks', 'kept_songs', 'open_split', 'check_fitted', 'thin']
 
 # %% ../nbs/api/30_splits.ipynb #54d06825
 import math
@@ -166,19 +166,22 @@ def cut(
     share: float,  # of each genre's rows, 0 to 1
     rng: np.random.Generator,
 ) -> np.ndarray:  # bool, True where a row is cut off
-    "Whole groups that hold about `share` of each genre; each genre keeps a row on the other side."
+    "Whole groups, large and small, with about `share` of each genre; some of it stays."
     table = pd.crosstab(groups.to_numpy(), genres.to_numpy())
     counts = table.to_numpy()
     part_of_genre = counts / counts.sum(axis=0)
     order = rng.permutation(len(counts))
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
-    gap, left = np.full(counts.shape[1], float(share)), counts.sum(axis=0)
+    lead = rng.uniform(-0.5, 0.5, counts.shape[1]) * part_of_genre.max(axis=0)
+    dealt, cut_off, left = np.zeros_like(lead), np.zeros_like(lead), counts.sum(axis=0)
     taken = np.zeros(len(counts), dtype=bool)
     for i in order:
+        dealt = dealt + part_of_genre[i]
+        gap = share * dealt + lead * (1 - dealt) - cut_off
         nearer = np.sum((gap - part_of_genre[i]) ** 2) < np.sum(gap**2)
         if nearer and np.all(left > counts[i]):
             taken[i] = True
-            gap, left = gap - part_of_genre[i], left - counts[i]
+            cut_off, left = cut_off + part_of_genre[i], left - counts[i]
     return groups.isin(table.index[taken]).to_numpy()
 
 # %% ../nbs/api/30_splits.ipynb #df53f402
@@ -652,3 +655,27 @@ def check_fitted(
             f"{what} was fitted on {len(others)} songs that are not in train of {name!r}, fold "
             f"{fold}, such as {others[0]}: fit it on the songs of train alone"
         )
+
+# %% ../nbs/api/30_splits.ipynb #c8da4690
+def thin(
+    run: Run,
+    split: pd.DataFrame,  # of one protocol and fold
+    share: float,  # of the songs of train to keep, above 0; 1: all
+    seed: int = 1,  # of the order of the artists
+) -> pd.DataFrame:  # the same table without the rest of train
+    "A split with whole artists left out of train. Raises `SplitError` for a share outside (0, 1]."
+    if not 0 < share <= 1:
+        raise SplitError(f"a share of {share} of train: it must be above 0 and at most 1")
+    if share == 1:
+        return split
+    songs = kept_songs(run)
+    genre_of = songs.set_index("track_id").genre
+    about = pd.DataFrame({"group": artist_groups(songs), "genre": genre_of})
+    train = about.loc[split.track_id[split.part == "train"]].sort_index()
+    groups = np.random.default_rng(seed).permutation(train["group"].unique())
+    place = train["group"].map(pd.Series(np.arange(len(groups)), groups))
+    place[place.isin(place.groupby(train["genre"]).min())] -= len(groups)  # a genre's first artist
+    sizes = place.value_counts().sort_index().cumsum()
+    kept = sizes.index[: np.searchsorted(sizes, share * len(train)) + 1]
+    left_out = place.index[~place.isin([*kept, *sizes.index[sizes.index < 0]])]
+    return split[(split.part != "train") | ~split.track_id.isin(left_out)].reset_index(drop=True)

@@ -12,11 +12,20 @@ from threadpoolctl import threadpool_limits
 from msd_genre import classical, runs
 from msd_genre.catalog import build_catalog
 from msd_genre.classical import BASELINES, ClassicalError, Songs, answer_by_artist, train_classical
-from msd_genre.features import build_lyrics, build_store
+from msd_genre.features import build_lyrics, build_store, statistic_names
 from msd_genre.metrics import majority_predictions, scores, validate_predictions
-from msd_genre.splits import LeakError, SplitError, expand, kept_songs, make_split
+from msd_genre.splits import (
+    LeakError,
+    SplitError,
+    artist_groups,
+    expand,
+    kept_songs,
+    make_split,
+    open_split,
+    thin,
+)  # fmt: skip
 
-FITTED = ("year_language", "logistic", "trees")
+FITTED = ("year_language", "logistic", "trees", "fusion")
 
 
 def write_split(run, change=lambda split: split):
@@ -148,22 +157,21 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_is_made_twice(run, name, 
     assert path.stat().st_mtime_ns != made
 
 
-@pytest.mark.parametrize("name", ["logistic", "trees"])
+@pytest.mark.parametrize("name", ["logistic", "trees", "fusion"])
 def test_the_model_that_is_kept_says_what_is_in_the_table(run, name):
     folder = train_classical(run, name)
     table = pd.read_parquet(folder / "predictions.parquet").query("part == 'test'")
-    features, model = joblib.load(folder / "model.joblib")
+    model = joblib.load(folder / "model.joblib")
     songs = classical.load_songs(run, table.track_id.to_numpy(str))
-    np.testing.assert_allclose(model.predict_proba(features.matrix(songs)),
-                               table.filter(like="p_"), rtol=1e-9)  # fmt: skip
+    np.testing.assert_allclose(model.predict_proba(songs), table.filter(like="p_"), rtol=1e-9)
 
 
 def test_nothing_is_fitted_on_validation_or_test(run):
     "The scale and the rarity of words, worked out again from the songs of train alone."
-    features, _ = joblib.load(train_classical(run, "logistic") / "model.joblib")
+    [(features, _)] = joblib.load(train_classical(run, "logistic") / "model.joblib").members
     train = classical.load_songs(run, np.unique(train_genres(run).index.to_numpy(str)))
-    np.testing.assert_allclose(features.scale.mean_, train.summary.mean(axis=0, dtype=float),
-                               rtol=1e-6, atol=1e-9)  # fmt: skip
+    mean = np.nanmean(train.statistics, axis=0, dtype=float)
+    np.testing.assert_allclose(features.scale.mean_, mean, rtol=1e-6, atol=1e-9)
     n, n_with = len(train.genres), np.asarray((train.counts > 0).sum(axis=0)).ravel()
     np.testing.assert_allclose(features.words.idf_, np.log((1 + n) / (1 + n_with)) + 1)
 
@@ -191,3 +199,62 @@ def test_what_does_not_exist_is_named(run):
         train_classical(run, "forest")
     with pytest.raises(SplitError, match=r"'official', fold 0.*artist fold 0"):
         train_classical(run, "majority", "official")
+
+
+def test_a_fusion_is_the_mean_of_its_members_logarithms(run):
+    table = pd.read_parquet(train_classical(run, "fusion") / "predictions.parquet")
+    model = joblib.load(run.dir / "models/fusion-artist-f0-s1/model.joblib")
+    songs = classical.load_songs(run, table.track_id.to_numpy(str))
+    sound, words, trees = (
+        one.predict_proba(features.matrix(songs)) for features, one in model.members)
+    product = np.cbrt((sound + 1e-3) * (words + 1e-3) * (trees + 1e-3))
+    expected = product / product.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(table.filter(like="p_"), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [("words",), ("timbre",), ("chroma", "song")])
+def test_a_model_sees_nothing_but_its_parts(run, parts):
+    "Other statistics and other words change nothing."
+    folder = train_classical(run, "logistic", parts=parts)
+    assert folder.name == f"logistic-{'_'.join(parts)}-artist-f0-s1"
+    table = pd.read_parquet(folder / "predictions.parquet").query("part == 'test'")
+    songs = classical.load_songs(run, table.track_id.to_numpy(str))
+    hidden = [name.split()[0] not in parts for name in statistic_names()]
+    songs.statistics[:, hidden] = 7
+    if "words" not in parts:
+        songs.counts = sparse.csr_array(songs.counts.shape)
+    model = joblib.load(folder / "model.joblib")
+    np.testing.assert_allclose(model.predict_proba(songs), table.filter(like="p_"), rtol=1e-9)
+
+
+def test_an_unknown_tempo_counts_as_the_usual_one(run):
+    songs = classical.load_songs(run, np.unique(part_of(run, "test").astype(str)))
+    [(features, _)] = joblib.load(train_classical(run, "logistic") / "model.joblib").members
+    column = statistic_names().index("song log tempo in bpm")
+    songs.statistics[:, column] = np.nan
+    place = features.columns.index(column)
+    assert (features.matrix(songs)[:, [place]].toarray() == 0).all()
+
+
+@pytest.mark.parametrize("parts", [(), ("lyrics",)])
+def test_a_part_that_does_not_exist_is_named(run, parts):
+    with pytest.raises(ClassicalError, match="timbre, chroma, song, words"):
+        train_classical(run, "logistic", parts=parts)
+    with pytest.raises(ClassicalError, match="besides words"):
+        train_classical(run, "fusion", parts=("words",))
+
+
+def test_a_smaller_share_of_train_is_part_of_a_larger_one_and_keeps_every_genre(run):
+    split = open_split(run, "artist", 0)
+    groups = artist_groups(kept_songs(run))
+    train = [set(part.track_id[part.part == "train"]) for part in
+             (thin(run, split, share, 1) for share in (0.2, 0.5, 1.0))]
+    assert train[0] < train[1] < train[2]
+    assert len(train[1]) <= 0.5 * len(train[2]) + groups[list(train[2])].value_counts().max()
+    assert not set(groups[list(train[0])]) & set(groups[list(train[2] - train[0])])
+    genre_of = kept_songs(run).set_index("track_id").genre
+    assert set(genre_of[list(train[0])]) == set(genre_of[list(train[2])])
+    others = thin(run, split, 0.5, 1).query("part != 'train'")
+    assert others.track_id.tolist() == split.track_id[split.part != "train"].tolist()
+    with pytest.raises(SplitError, match="above 0"):
+        thin(run, split, 0.0)

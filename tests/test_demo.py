@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 from scipy.stats import spearmanr
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.model_selection import GroupKFold, KFold, cross_val_predict
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, cross_val_predict
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler, normalize
@@ -34,12 +39,17 @@ from msd_genre.demo import (
     write_demo,
 )
 from msd_genre.fit import (
+    STATISTICS,
+    FitError,
     Fitted,
     artist_share,
+    fit_demo,
     fitted,
+    read_fit,
     read_songs,
     song_statistics,
     vocabulary,
+    write_fit,
 )
 from msd_genre.genres import read_labels, weak_labels
 from msd_genre.lyrics import read_counts, read_reverse_mapping
@@ -149,11 +159,46 @@ def test_a_demo_to_which_somebody_added_a_file_is_not_replaced(tmp_path):
         write_demo(folder, N_SONGS, seed=6, n_jobs=1)
 
 
-@pytest.mark.parametrize("asked", [{"n_songs": 19}, {"n_songs": 50, "seed": -1}])
+@pytest.mark.parametrize(
+    "asked", [{"n_songs": 19}, {"n_songs": 50, "seed": -1}, {"n_songs": demo.MOST_SONGS + 1}]
+)
 def test_numbers_out_of_range_are_refused(asked, tmp_path):
     with pytest.raises(DemoError, match="expected at least 20 songs"):
         write_demo(tmp_path / "demo", **asked)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DemoError, match=r"no folder can be made in .*file"):
+        write_demo(tmp_path / "file" / "demo", N_SONGS)
+
+
+def test_what_is_drawn_from_is_read_back_and_anything_else_is_refused(tmp_path):
+    written = write_fit(fitted().content, tmp_path / "fit.json")
+    assert read_fit(written).content == fitted().content
+    for name, text, found in [
+        ("empty.json", "", "Expecting value"), ("list.json", "[1]", "missing: all of it"),
+        ("other.json", '{"note": 1}', "missing: artist_share, directions"),
+        ("older.json", json.dumps(fitted().content | {"statistics": list(STATISTICS[1:])}),
+         "other statistics"),
+    ]:  # fmt: skip
+        (tmp_path / name).write_text(text)
+        with pytest.raises(FitError, match=rf"{name} does not hold .*\({found}.*demo fit"):
+            read_fit(tmp_path / name)
+    with pytest.raises(FitError, match=r"none\.json"):
+        read_fit(tmp_path / "none.json")
+
+
+def test_too_few_songs_or_none_with_words_give_no_estimates(small, tmp_path):
+    with (
+        pytest.warns(UserWarning, match="2 song files set aside"),
+        pytest.raises(FitError, match=r"found \d+ songs .* expected at least 100"),
+    ):
+        fit_demo(small)
+    shutil.copytree(small / "data", tmp_path / "data")
+    with pytest.raises(FitError, match="no musiXmatch files"):
+        fit_demo(tmp_path)
 
 
 # ---- the real formats
@@ -588,33 +633,91 @@ def test_few_songs_are_played_most_and_artists_of_one_scene_share_listeners():
 # ---- against real songs
 
 
-def test_a_corpus_like_real_songs_has_their_classes_and_counts(real_msd, tmp_path):
-    n, p = like_songs(real_msd)
-    plan = make_plan(n, 1, p)
-    real = read_songs(real_msd).table
-    assert n == len(real) and plan[:n].artist.nunique() == real.artist_id.nunique()
-    found = plan[:n].query("label >= 0").label.map(lambda label: p.names[label]).value_counts()
-    assert found.to_dict() == real.genre.value_counts().to_dict()
+@pytest.fixture(scope="module")
+def real(real_msd):
+    """What is estimated from real songs, each of them read once."""
+    return read_songs(real_msd)
 
 
-def test_fictional_songs_have_the_statistics_of_real_ones(real_msd):
-    n, p = like_songs(real_msd)
-    real = read_songs(real_msd).statistics
-    low, high = np.nanquantile(real, [0.25, 0.75], axis=0)
-    rows = []
-    for track in list(make_plan(n, 1, p).itertuples())[:250]:
+@pytest.fixture(scope="module")
+def like(real_msd, real):
+    """Plan and parameters of a fictional corpus with the artists and genres of the real songs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "read_songs", lambda data: real)
+        n, p = like_songs(real_msd)
+    assert n == len(real.table)
+    return make_plan(n, 1, p)[:n], p
+
+
+@pytest.fixture(scope="module")
+def made(like):
+    """(n, n_statistics) of the fictional songs, as of the real ones."""
+    plan, p = like
+    rows, names = [], ("segments_start", "segments_pitches", "segments_timbre")
+    for track in plan.itertuples():
         arrays, said = make_sound(track, 1, p)
-        names = ("segments_start", "segments_pitches", "segments_timbre")
         facts = {"key": said["key"], "mode": said["mode"], "duration_s": said["duration"],
                  "tempo_bpm": said["tempo"], "loudness_db": said["loudness"], "year": 0}
         rows.append(song_statistics(Song(facts, Segments(*(arrays[name] for name in names)))))
-    middle = np.nanmedian(np.array(rows)[:, :-1], axis=0)
+    return np.array(rows)
+
+
+def test_a_corpus_like_real_songs_has_their_classes_and_counts(real, like):
+    plan, p = like
+    assert plan.artist.nunique() == real.table.artist_id.nunique()
+    found = plan.query("label >= 0").label.map(lambda label: p.names[label]).value_counts()
+    assert found.to_dict() == real.table.genre.value_counts().to_dict()
+
+
+def test_fictional_songs_have_the_statistics_of_real_ones(real, made):
+    low, high = np.nanquantile(real.statistics, [0.25, 0.75], axis=0)
+    middle = np.nanmedian(made[:, :-1], axis=0)
     assert ((low[:-1] < middle) & (middle < high[:-1])).mean() > 0.98
 
 
-def test_the_parameters_hold_no_value_of_a_song(real_msd):
-    content = fitted().content
-    real = read_songs(real_msd).statistics
+def macro_f1(genre, artist, statistics, counts):
+    """Of logistic regressions on sound, on words and on both, in folds that no artist crosses.
+
+    Of genres with at least five artists.
+    """
+    artists = pd.Series(artist).groupby(genre).nunique()
+    large = np.isin(genre, artists[artists >= 5].index)
+    genre, artist = genre[large], artist[large]
+    sound = StandardScaler().fit_transform(pd.DataFrame(statistics[large, :-1]).fillna(0))
+    words = TfidfTransformer(sublinear_tf=True).fit_transform(sparse.csr_array(counts)[large])
+    folds = list(StratifiedGroupKFold(5, shuffle=True, random_state=0).split(sound, genre, artist))
+    by_sound, by_words = (
+        cross_val_predict(
+            LogisticRegression(C=c, max_iter=300, class_weight="balanced"), rows, genre, cv=folds,
+            method="predict_proba",
+        )
+        for c, rows in ((0.003, sound), (1.0, words))
+    )  # fmt: skip
+    answers = (share.argmax(1) for share in (by_sound, by_words, by_sound * by_words))
+    return [f1_score(genre, np.unique(genre)[answer], average="macro") for answer in answers]
+
+
+def test_the_same_models_score_alike_on_fictional_and_real_songs(real_msd, real, like, made):
+    table, counts = real.table, read_counts(find_layout(real_msd).lyrics)[0]
+    at = pd.Series(range(len(counts.track_ids)), counts.track_ids).reindex(table.track_id)
+    used = (table.genre.notna().to_numpy() & at.notna().to_numpy()).nonzero()[0]
+    words = counts.counts[at.iloc[used].astype(int)]
+    genre, artist = (table[name].to_numpy(dtype=str)[used] for name in ("genre", "artist_id"))
+    scores = macro_f1(genre, artist, real.statistics[used], words)
+
+    plan, p = like
+    sung = plan[(plan.label >= 0) & (plan.lyrics != "")]
+    vocabulary = word_frequencies(p)
+    words = np.array([make_lyrics(track, vocabulary, 1, p) for track in sung.itertuples()])
+    genre = np.array(p.names)[sung.label]
+    fictional = macro_f1(genre, sung.artist.to_numpy(), made[sung.index], words)
+
+    for sound, lyrics, both in (scores, fictional):
+        assert both > max(sound, lyrics)
+    assert np.abs(np.subtract(scores, fictional)).max() < 0.08, (scores, fictional)
+
+
+def test_the_parameters_hold_no_value_of_a_song(real):
     exact = [np.isin(np.round(column[np.isfinite(column)], 4), row).mean()
-             for column, row in zip(real.T, content["quantiles"], strict=True)]
+             for column, row in zip(real.statistics.T, fitted().content["quantiles"], strict=True)]
     assert np.mean(exact) < 0.02

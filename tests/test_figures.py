@@ -206,6 +206,8 @@ FIGURES = {
     "reliability": lambda: figures.reliability(_reliability()),
     "reliability, one": lambda: figures.reliability(_reliability(1)),
     "waterfall": lambda: figures.waterfall(_waterfall()),
+    "waterfall, another score": lambda: figures.waterfall(
+        _waterfall().assign(kind=["trained", *["measured"] * 3, "another score"])),
     "waterfall, one step": lambda: figures.waterfall(_waterfall().tail(1), "macro_f1"),
     "embedding_map": lambda: figures.embedding_map(_points()),
 }
@@ -722,3 +724,14 @@ def test_resampling_draws_each_genre_once_whatever_else_the_table_holds():
     widths = sorted(bar.get_width() for group in axes.containers for bar in group)
     assert widths == [12, 60, 160, 320]
     assert not axes.lines, "error bars: more than one value a bar"
+
+
+def test_another_score_is_no_step_of_the_waterfall():
+    """Its bar has no length, and the title ends with the step before it."""
+    steps = _waterfall()
+    steps["kind"] = ["trained", *["measured"] * 3, "another score"]
+    drawn = figures.waterfall(steps)
+    widths = [bar.get_width() for bar in drawn.axes[0].patches]
+    assert widths[-1] == 0 and all(widths[1:-1])
+    assert drawn._suptitle.get_text().startswith("From 0.55 to 0.38 accuracy")
+    assert "or the score named" in drawn.axes[0].get_xlabel()

@@ -110,8 +110,8 @@ def said(cell):
 
 
 def typed_scores(cells):
-    """Numbers in the words that look like results: a decimal fraction, a percentage."""
-    number = re.compile(r"(?<![\w.])(?:\d+(?:\.\d+)?\s?(?:%|per cent)|\d*\.\d+)(?!\w)")
+    """Numbers in the words that look like results: a decimal fraction, a percentage, points."""
+    number = re.compile(r"(?<![\w.])(?:\d+(?:\.\d+)?\s?(?:%|per cent|points)|\d*\.\d+)(?!\w)")
     found = [match.group() for cell in cells for text in said(cell)
              for match in number.finditer(text)]
     return [one for one in found if re.sub(r"\s", " ", one) not in NOT_SCORES]
@@ -124,9 +124,10 @@ def test_no_score_is_typed_into_a_chapter(path):
 
 
 def test_a_typed_score_is_found():
-    words = {"cell_type": "markdown", "metadata": {}, "source": ["It is right for 55 % of them."]}
+    text = "It is right for 55 % of them, 7 points more."
+    words = {"cell_type": "markdown", "metadata": {}, "source": [text]}
     code = {"cell_type": "code", "metadata": {}, "source": ['f"a macro-F1 of 0.31, {x:.0%}"']}
-    assert typed_scores([words, code]) == ["55 %", "0.31"]
+    assert typed_scores([words, code]) == ["55 %", "7 points", "0.31"]
 
 
 def test_cleaning_keeps_the_parameters_tag(tmp_path):

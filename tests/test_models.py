@@ -15,13 +15,19 @@ SMALL = {
     "baseline": {"dense_units": (6,), "embedding_units": 5},
     "cnn": {"dense_units": (6,), "filters": (4, 4), "pools": (4, 2)},
     "lstm": {"dense_units": (6,), "lstm_units": (3, 2)},
+    "transformer": {"dense_units": (6,), "width": 4, "heads": 2},
+    "joint": {"parts": models.PARTS, "filters": (4, 4), "kernel": 3},
 }
+SHAPES = {"timbre_statistics": (9,), "chroma_statistics": (8,), "song_statistics": (3,),
+          "words": (20,), "lyrics": (7,), "segments": (40, 25)}
+EACH = [(name, variant) for name in SMALL for variant in models.variants(name)]
 
 
-def small(name, variant="as_written", n_classes=3):
+def small(name, variant="as_written", n_classes=3, **sizes):
     return models.build_model(
-        name, n_classes, n_frames=40, lyric_dim=7, variant=variant, **SMALL[name]
-    )
+        name, n_classes, n_frames=40, lyric_dim=7, variant=variant, shapes=SHAPES,
+        **SMALL[name] | sizes,
+    )  # fmt: skip
 
 
 def songs(n, rng):
@@ -30,6 +36,11 @@ def songs(n, rng):
         "timbre": rng.normal(0, 50, (n, 40, 12)).astype("float32"),
         "lyrics": rng.normal(size=(n, 7)).astype("float32"),
     }
+
+
+def inputs_of(model, n, rng):
+    "Songs of whatever shape the network takes."
+    return {one.name: rng.random((n, *one.shape[1:]), dtype="float32") for one in model.inputs}
 
 
 @pytest.mark.parametrize(
@@ -110,11 +121,13 @@ def test_minimum_frames_is_exact():
         models.build_model("cnn", 2, n_frames=needed - 1)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
-def test_saved_and_loaded_it_says_the_same(name, tmp_path):
-    model, batch = small(name), songs(3, np.random.default_rng(1))
+@pytest.mark.parametrize(("name", "variant"), EACH)
+def test_saved_and_loaded_it_says_the_same(name, variant, tmp_path):
+    sizes = {"pooling": models.POOLINGS} if (name, variant) == ("cnn", "as_written") else {}
+    model = small(name, variant, **sizes)
+    batch = inputs_of(model, 3, np.random.default_rng(1))
     model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     np.testing.assert_array_equal(
         model.predict(batch, verbose=0), loaded.predict(batch, verbose=0)
     )
@@ -123,8 +136,13 @@ def test_saved_and_loaded_it_says_the_same(name, tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ({"name": "gru"}, "unknown model 'gru'; the models are baseline, cnn, lstm"),
-        ({"variant": "coded"}, "unknown variant 'coded'; the variants are as_written, as_coded"),
+        ({"name": "gru"}, "unknown model 'gru'; the models are baseline, cnn, lstm, transformer"),
+        ({"variant": "coded"}, "unknown variant 'coded' of cnn; its variants are as_written, as_"),
+        ({"name": "joint"}, "unknown variant 'as_written' of joint; its variants are ours"),
+        ({"name": "joint", "variant": "ours"}, "needs the shape of timbre_statistics, chroma_"),
+        ({"name": "joint", "variant": "ours", "parts": ["sound"]}, "choose one or more of timbre_"),
+        ({"name": "transformer", "variant": "ours", "heads": 5}, "12 cannot be shared by 5 heads"),
+        ({"pooling": ("median",)}, r"pooling \['median'\]: choose of mean, max, l2"),
         ({"lstm_units": (3,)}, "the cnn has no size lstm_units; its sizes are dense_units"),
         ({"filters": (2, 2)}, "must have one entry each"),
         ({"n_classes": 1}, "found 1 classes, expected 2 or more"),
@@ -135,15 +153,53 @@ def test_bad_input_is_named(call, message):
         models.build_model(**({"name": "cnn", "n_classes": 3} | call))
 
 
+def test_a_network_is_one_of_the_write_ups_or_of_our_own():
+    assert models.variants("lstm") == ("as_written", "as_coded", "attention", "gru")
+    assert models.variants("joint") == ("ours",)
+
+
+def test_a_joint_network_takes_its_parts_and_no_others():
+    model = small("joint", "ours", parts=("words", "segments"))
+    assert {one.name: one.shape for one in model.inputs} == {
+        "words": (None, 20), "segments": (None, 40, 25)}  # fmt: skip
+    assert model.get_layer("embedding").output.shape == (None, 50)
+    table = models.layer_table(model).set_index("layer")
+    assert table.inputs["segments_attended"] == "segments_weight, segments_pool_2"
+
+
+def test_the_transformer_has_about_the_parameters_of_the_lstm():
+    counts = [models.build_model(name, 18, lyric_dim=300, variant=variant).count_params()
+              for name, variant in [("lstm", "as_written"), ("transformer", "ours")]]  # fmt: skip
+    assert abs(counts[1] / counts[0] - 1) < 0.05
+
+
+def test_attention_is_a_mean_with_weights_that_add_up_to_one():
+    model = small("lstm", "attention")
+    parts = [model.get_layer(f"chroma_{name}").output for name in ("lstm_2", "weight", "flat")]
+    states, weights, mean = keras.Model(model.inputs, parts).predict(
+        songs(2, np.random.default_rng(0)), verbose=0)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose((states * weights).sum(axis=1), mean, rtol=1e-4, atol=1e-6)
+
+
+def test_pooling_over_time_by_hand():
+    model = small("cnn", pooling=models.POOLINGS)
+    parts = [model.get_layer(f"timbre_{name}").output for name in ("pool_2", "all")]
+    before, after = keras.Model(model.inputs, parts).predict(
+        songs(2, np.random.default_rng(0)), verbose=0)
+    expected = [before.mean(axis=1), before.max(axis=1), np.sqrt((before**2).mean(axis=1))]
+    np.testing.assert_allclose(after, np.concatenate(expected, axis=1), rtol=1e-4)
+
+
 ONE_STEP = """
 import keras, numpy as np
-from msd_genre.models import build_model
+from msd_genre.models import build_model, variants
 assert keras.config.backend() == "{backend}"
 rng = np.random.default_rng(0)
-x = {{"chroma": rng.random((8, 40, 12)), "timbre": rng.random((8, 40, 12)),
-     "lyrics": rng.random((8, 7))}}
 for name, sizes in {sizes}.items():
-    model = build_model(name, 3, n_frames=40, lyric_dim=7, **sizes)
+    model = build_model(name, 3, n_frames=40, lyric_dim=7, variant=variants(name)[-1],
+                        shapes={shapes}, **sizes)
+    x = {{one.name: rng.random((8, *one.shape[1:])) for one in model.inputs}}
     model.compile("adam", "sparse_categorical_crossentropy")
     before = np.array(keras.ops.convert_to_numpy(model.get_layer("genre").kernel))
     loss = model.train_on_batch(x, rng.integers(0, 3, 8))
@@ -158,7 +214,7 @@ def test_one_step_on_each_backend(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     run = subprocess.run(
-        [sys.executable, "-c", ONE_STEP.format(backend=backend, sizes=SMALL)],
+        [sys.executable, "-c", ONE_STEP.format(backend=backend, sizes=SMALL, shapes=SHAPES)],
         env=os.environ | {"KERAS_BACKEND": backend},
         capture_output=True,
         text=True,

@@ -153,3 +153,39 @@ def test_predictions_that_cannot_be_scored_any_more_are_a_row_not_a_crash(own_ru
     wrong = results.verify(own_run).query("not ok")
     said = wrong[wrong.check == "scores from stored predictions"].set_index("artefact").found
     assert said["results.csv"].startswith("cannot be scored: probabilities must be")
+
+
+@pytest.mark.parametrize(
+    "what", ["gone", "no table", "no part", "no rows", "results gone", "results no table"]
+)
+def test_verify_says_what_is_wrong_whatever_a_file_holds(own_run, what):
+    path = own_run.path(f"{CNN}/predictions.parquet")
+    table = pd.read_parquet(path)
+    if what.startswith("results"):
+        path = own_run.path("results.csv")
+    if what.endswith("gone"):
+        path.unlink()
+    elif what.endswith("no table"):
+        path.write_bytes(b"")
+    else:
+        (table.drop(columns="part") if what == "no part" else table.head(0)).to_parquet(path)
+    wrong = results.verify(own_run).query("not ok and check == 'scores from stored predictions'")
+    said = wrong.set_index("artefact").found["results.csv"]
+    expected = {"results gone": "it is gone", "results no table": "cannot be read: "}
+    assert said.startswith(expected.get(what, "cannot be scored: ")), said
+
+
+def test_differences_are_taken_in_the_mix_that_the_lines_share(own_run):
+    """Weighted so that genres are alike, a difference in accuracy is one in balanced accuracy."""
+    line = {"folders": [CNN], "mix": "equal"}
+    other = {"folders": [splits.training_folder("logistic")], "mix": "equal"}
+    pair = [line | {"name": "cnn"}, other | {"name": "logistic"}]
+    mixed = results.make_table(own_run, "mixed.csv", pair, "differences", n_boot=20)
+    plain = results.make_table(own_run, "plain.csv", [one | {"mix": None} for one in pair],
+                               "differences", n_boot=20)  # fmt: skip
+    mixed, plain = (table.set_index("score").difference for table in (mixed, plain))
+    assert mixed["accuracy"] == pytest.approx(plain["balanced_accuracy"], abs=1e-12)
+    with pytest.raises(results.ResultError, match="logistic is weighted to another mix"):
+        results.make_table(own_run, "no.csv", [pair[0], pair[1] | {"mix": None}], "differences")
+    with pytest.raises(results.ResultError, match="cnn: a spread is of the songs as they are"):
+        results.make_table(own_run, "no.csv", pair, "spread")

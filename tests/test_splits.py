@@ -131,6 +131,28 @@ def test_genres_have_like_shares_in_each_part(published_catalog, protocol):
     assert np.abs(table.validation_rows / in_train - 0.3).max() < 0.03
 
 
+def test_artists_are_as_large_in_each_part():
+    """Validation is to be like test: not few artists with many songs each.
+
+    In the mean of ten splits, since one small part may have the one artist with a dozen songs.
+    """
+    catalog = invented_catalog({"Rock": 400, "Pop": 150, "Jazz": 90, "Folk": 60})
+    artist_of = catalog.set_index("track_id").artist_id
+    size_of = artist_of.value_counts()
+    largest = size_of.index[: len(size_of) // 10]
+    found = []
+    for seed, fold in [(seed, fold) for seed in range(2) for fold in range(5)]:
+        split = splits.make_split(catalog, "artist", seed, fold=fold, largest=None, others=None)
+        artists = split.assign(artist=split.track_id.map(artist_of)).drop_duplicates("artist")
+        sizes = artists.artist.map(size_of).groupby(artists.part).mean()
+        learnt = artists[artists.artist.isin(largest) & (artists.part != "test")]
+        found.append({**sizes, "largest": (learnt.part == "validation").mean()})
+    mean = pd.DataFrame(found).mean()
+    assert mean.validation == pytest.approx(mean.test, rel=0.1)
+    assert mean.validation == pytest.approx(mean.train, rel=0.1)
+    assert mean.largest == pytest.approx(0.3, abs=0.05)  # the validation share
+
+
 def test_train_has_the_rows_asked_and_copies_only_where_a_genre_is_short(published_catalog):
     split = splits.make_split(published_catalog, "artist", 1)
     train = split[split.part == "train"].merge(published_catalog)
