@@ -29,7 +29,7 @@ _SIZES = {
                     "pooling": ("mean",)},
     "lstm": _HEAD | {"lstm_units": (10, 10), "cell": "lstm", "attention": False},
     "transformer": _HEAD | _FREE | {"width": 12, "heads": 2, "patch": 4},
-    "joint": {"parts": PARTS[:4], "embedding_units": 50, "activation": "linear", "noise": 0.0,
+    "joint": {"parts": PARTS[:4], "embedding_units": 50, "activation": "linear", "noise": 0.7,
               "dropout": 0.0, "filters": (32, 32), "kernel": 8, "pool": 4, "l1": 0.0, "l2": 0.003},
 }  # fmt: skip
 _VARIANT_SIZES = {

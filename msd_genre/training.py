@@ -6,7 +6,7 @@
 __all__ = ['WEIGHTING', 'SERIES', 'KEEP', 'OUTPUTS', 'SCALINGS', 'ROWS', 'CLASS_WEIGHTS', 'SCHEDULES', 'OPTIMIZERS',
            'EVALUATION_BATCH', 'SHOWN', 'TrainingError', 'word_inputs', 'statistic_inputs', 'segment_inputs',
            'load_inputs', 'Plan', 'Songs', 'rescale', 'load_songs', 'Batches', 'balanced_weights', 'epoch_order',
-           'best_epoch', 'fit', 'predict', 'embed', 'TrainedModel', 'open_trained', 'train']
+           'best_epoch', 'fit', 'predict', 'embed', 'compile_model', 'TrainedModel', 'open_trained', 'train']
 
 # %% ../nbs/api/51_training.ipynb #3b0a2760
 import json
@@ -184,6 +184,8 @@ class Plan:
     scaling: str | None = None  # "none", or "standard": mean 0 and deviation 1 in train
     rows: str | None = None  # of train: "resampled" as the split says, or all "songs" once
     share: float = 1.0  # of train's songs that are learnt from, as `splits.thin` has it
+    frames: tuple[int, int] | None = None  # first and how many, of the store's; None: all
+    lyric_dims: int | None = None  # principal directions of the words' vectors; None: as they are
     class_weights: str | None = None  # "none", or "balanced": each genre weighs the same
     schedule: str | None = None  # of the learning rate: "constant", or "cosine" to 0 at the end
     tag: str = ""  # for the name: letters and digits, with single "_" between them
@@ -290,6 +292,31 @@ def _standardise(
     return scale
 
 
+def _cut(
+    run: Run,
+    plan: Plan,
+    inputs: dict[str, np.ndarray],  # of `load_inputs`; changed
+) -> None:
+    "Fewer frames and fewer dimensions of the lyric vector, where the plan says so."
+    series = [name for name, array in inputs.items() if array.ndim == 3]
+    if plan.frames is not None:
+        first, n = plan.frames
+        for name in series:
+            if first < 0 or n < 1 or first + n > inputs[name].shape[1]:
+                raise TrainingError(
+                    f"frames {first} to {first + n - 1} of a store with {inputs[name].shape[1]} a "
+                    "song: ask for fewer, or set a larger n_frames under `features`"
+                )
+            inputs[name] = np.ascontiguousarray(inputs[name][:, first : first + n])
+    if plan.lyric_dims is not None and "lyrics" in inputs:
+        vectors = run.read("lyrics/stem_vectors.npy")
+        if not 1 <= plan.lyric_dims <= vectors.shape[1]:
+            raise TrainingError(f"lyric_dims is {plan.lyric_dims}: the words' vectors have "
+                                f"{vectors.shape[1]} dimensions")
+        directions = np.linalg.svd(vectors, full_matrices=False)[2][: plan.lyric_dims]
+        inputs["lyrics"] = inputs["lyrics"] @ directions.T.astype(np.float32)
+
+
 def load_songs(
     run: Run,  # has `split.parquet`, `catalog.parquet`, `features/` and `lyrics/`
     plan: Plan,  # which split, which variant's outputs, which weighting
@@ -314,6 +341,7 @@ def load_songs(
     train = np.unique(rows["train"])
     idf = _idf(run, track_ids[train]) if plan.weighting == "tfidf" else None
     inputs = load_inputs(run, track_ids, plan.weighting, idf, plan.inputs)
+    _cut(run, plan, inputs)
     scale = _standardise(inputs, train) if plan.scaling == "standard" else None
     if idf is not None or scale is not None:
         check_fitted(split, track_ids[train], "the scale of the inputs and the rarity of words")
@@ -486,7 +514,7 @@ def _shapes(inputs: dict[str, np.ndarray], plan: Plan) -> dict:
     return {"n_frames": inputs["chroma"].shape[1], "lyric_dim": inputs["lyrics"].shape[1]}
 
 
-def _compiled(songs: Songs, plan: Plan) -> keras.Model:
+def compile_model(songs: Songs, plan: Plan) -> keras.Model:
     "The plan's network with its first weights and an optimiser."
     keras.utils.set_random_seed(plan.seed)
     model = build_model(
@@ -565,7 +593,7 @@ def _write_results(
 def _build(run: Run, plan: Plan, verbose: bool, folder: Path) -> None:
     "Train, or go on with it, and write the results into a folder."
     songs = load_songs(run, plan)
-    model = _compiled(songs, plan)
+    model = compile_model(songs, plan)
     if verbose:
         print(f"{plan.name}: {len(songs.rows['train']):,} rows, {len(songs.classes)} genres, "
               f"{model.count_params():,} parameters", flush=True)
