@@ -60,6 +60,7 @@ bench: $(READY) ## measure and write results/benchmarks/: 40 minutes, 12 GB of d
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/neighbours.py
 	$(BIN)/python benchmarks/song_map.py
+	$(BIN)/python benchmarks/als.py
 
 readme: $(READY) ## README.md from nbs/index.ipynb, executed anew from the record in results/
 	$(BIN)/jupyter nbconvert --log-level WARN --execute --inplace nbs/index.ipynb

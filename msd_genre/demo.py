@@ -8,7 +8,8 @@ __all__ = ['GENRES', 'THEMES', 'SUNG', 'FOREIGN', 'TIMBRE', 'PARAMETERS', 'SHOWP
            'MOST_SONGS', 'Genre', 'Showpiece', 'DemoParameters', 'stream', 'make_plan', 'identifier', 'song_path',
            'invented_artist', 'invented_title', 'song_vector', 'autoregressive', 'tail_exponent', 'make_sound',
            'make_artist', 'make_facts', 'song_bytes', 'make_song', 'build_vocabulary', 'Words', 'word_frequencies',
-           'make_lyrics', 'broken_rows', 'track_lines', 'plays_of', 'DemoError', 'write_demo', 'like_songs']
+           'make_lyrics', 'broken_rows', 'track_lines', 'listened_groups', 'plays_of', 'DemoError', 'write_demo',
+           'like_songs']
 
 # %% ../nbs/api/25_demo.ipynb #b4435a03
 import hashlib
@@ -191,8 +192,11 @@ class DemoParameters:
     # Plays
     fame_artist: float = 1.0  # sd of the logarithm of an artist's fame
     fame_song: float = 0.9
-    taste: float = 0.5  # share of a listener's songs from one favourite genre
-    log_songs_by_listener: tuple[float, float] = (2.9, 0.7)
+    taste: float = 0.8  # share of a listener's songs that follow taste, not fame alone
+    scenes: int = 6  # circles of artists in each genre that share their listeners, at least 1
+    first_favourite: float = 0.7  # of the songs by taste: the first of two favourite genres
+    loyal: float = 0.8  # of the songs from a favourite genre: from one scene of it
+    log_songs_by_listener: tuple[float, float] = (3.3, 0.7)
     plays_tail: float = 1.5  # exponent of the Pareto tail of one listener's plays of a song
 
     # Terms and showpieces
@@ -245,7 +249,7 @@ SHOWPIECES = tuple(f"{PARAMETERS.showpiece_artist} - {s.title}" for s in PARAMET
 # %% ../nbs/api/25_demo.ipynb #446ac5e3
 STREAMS = (
     "plan", "artist", "song", "sound", "person", "facts", "artist words", "words", "listener",
-    "artist vocabulary",
+    "artist vocabulary", "scene",
 )
 
 
@@ -1098,22 +1102,50 @@ def _write_batch(
     return {name: "".join(some) for name, some in lines.items()}
 
 # %% ../nbs/api/25_demo.ipynb #dd56bc5d
+def listened_groups(
+    plan: pd.DataFrame,  # of `make_plan`
+    seed: int,
+    p: DemoParameters = PARAMETERS,
+) -> dict[tuple, tuple[np.ndarray, np.ndarray]]:  # group -> songs, their fame summed up
+    """Songs that share listeners: all `()`, a genre's `(style,)`, a scene's `(style, scene)`.
+
+    An artist belongs to one scene. The listeners of a mismatched song heard another recording, so
+    it stands among songs of another genre, drawn by the shares.
+    """
+    rng = stream(seed, "scene")
+    scene = rng.integers(p.scenes, size=int(plan.artist.max()) + 1)[plan.artist]
+    other, other_scene = rng.choice(len(p.shares), len(plan), p=p.shares), rng.integers(
+        p.scenes, size=len(plan))
+    heard = plan.assign(scene=np.where(plan.mismatched, other_scene, scene),
+                        style=np.where(plan.mismatched, other, plan["style"]))
+    known = heard[(plan.song == plan.index) & (plan.fame > 0)]
+    groups = {(): known} | dict(list(known.groupby(["style"])))
+    groups |= dict(list(known.groupby(["style", "scene"])))
+    return {key: (rows.index.to_numpy(), rows.fame.to_numpy().cumsum())
+            for key, rows in groups.items()}
+
+
 def plays_of(
     listener: int,  # number of the listener
-    fame: dict[int, tuple[np.ndarray, np.ndarray]],  # style (-1: all) -> songs, fame summed up
+    fame: dict[tuple, tuple[np.ndarray, np.ndarray]],  # of `listened_groups`
     seed: int,
     p: DemoParameters = PARAMETERS,
 ) -> tuple[np.ndarray, np.ndarray]:  # (k,) songs, (k,) how often each was played
     "Which songs a listener played, and how often."
     rng = stream(seed, "listener", listener)
-    favourite = int(rng.choice(len(p.shares), p=p.shares))
     n = int(np.ceil(np.exp(rng.normal(*p.log_songs_by_listener))))
-    from_favourite = int(rng.binomial(n, p.taste)) if favourite in fame else 0
+    by_taste, shares = rng.binomial(n, p.taste), (p.first_favourite, 1 - p.first_favourite)
+    wanted = {(): n - by_taste}
+    for k, style in zip(rng.multinomial(by_taste, shares),
+                        rng.choice(len(p.shares), 2, p=p.shares).tolist(), strict=True):
+        loyal, scene = rng.binomial(k, p.loyal), int(rng.integers(p.scenes))
+        for key, some in (((style,), k - loyal), ((style, scene), loyal)):
+            key = key if key in fame else ()
+            wanted[key] = wanted.get(key, 0) + some
     played = []
-    for style, k in ((favourite, from_favourite), (-1, n - from_favourite)):
-        if k:
-            songs, total = fame[style]
-            played.append(songs[np.searchsorted(total, rng.random(k) * total[-1], side="right")])
+    for key, k in wanted.items():
+        songs, total = fame[key]
+        played.append(songs[np.searchsorted(total, rng.random(k) * total[-1], side="right")])
     songs = np.unique(np.concatenate(played))
     return songs, np.ceil(rng.pareto(p.plays_tail, len(songs))).clip(1, 2000).astype(int)
 
@@ -1121,10 +1153,7 @@ def plays_of(
 def _write_plays(path: Path, plan: pd.DataFrame, n_listeners: int, seed: int,
                  p: DemoParameters) -> None:
     "The triplets of all listeners, one after the other."
-    known = plan[(plan.song == plan.index) & (plan.fame > 0)]
-    groups = {-1: known} | dict(list(known.groupby("style")))
-    fame = {style: (rows.index.to_numpy(), rows.fame.to_numpy().cumsum())
-            for style, rows in groups.items()}
+    fame = listened_groups(plan, seed, p)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for listener in range(n_listeners):
             user = hashlib.sha1(f"listener {seed} {listener}".encode()).hexdigest()

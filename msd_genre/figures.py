@@ -9,8 +9,9 @@ __all__ = ['OKABE_ITO', 'GREY', 'PALE', 'WIDTH_IN', 'PUBLISHED', 'MAJORITY', 'ST
            'genre_style', 'genre_colour', 'show', 'markdown_table', 'show_table', 'funnel', 'genre_histogram',
            'resampling', 'chroma_heatmap', 'timbre_heatmap', 'segment_counts', 'segment_lengths', 'lyric_coverage',
            'similarity', 'model_diagram', 'learning_curves', 'precision_recall', 'confusion', 'score_intervals',
-           'differences', 'reliability', 'waterfall', 'embedding_map', 'embedding_maps', 'retrieval_by_genre',
-           'cluster_map', 'input_attributions', 'song_attributions', 'attribution_profiles']
+           'differences', 'reliability', 'waterfall', 'cumulative_plays', 'correlations', 'null_distribution',
+           'embedding_map', 'value_map', 'embedding_maps', 'retrieval_by_genre', 'cluster_map', 'input_attributions',
+           'song_attributions', 'attribution_profiles']
 
 # %% ../nbs/api/71_figures.ipynb #0c4b95f3
 import base64
@@ -1221,6 +1222,83 @@ def _waterfall_text(
     return (f"From {first:.2f} to {last:.2f} {name}; the largest step is "
             f"“{steps['step'].iloc[most]}”, " + f"{change[most]:+.2f}".replace("-", "−"))
 
+# %% ../nbs/api/71_figures.ipynb #0bc07c7a
+@styled
+def cumulative_plays(
+    table: pd.DataFrame,        # songs_share, plays_share (0 to 1), of the most played together
+    edges: Sequence[int] = (),  # fewest plays of each bin of equal size, ascending; none: no bins
+) -> Figure:
+    "The share of all plays that the most played songs have."
+    _check(table, ["songs_share", "plays_share"], "cumulative_plays")
+    figure, [[axes]] = _panels(3.6)
+    axes.plot(100 * table["songs_share"], 100 * table["plays_share"], color=OKABE_ITO["blue"])
+    axes.plot([0, 100], [0, 100], color=GREY, lw=1)
+    for number, edge in enumerate(edges):
+        right = 100 * (1 - number / len(edges))
+        axes.axvline(right, color=PALE, lw=0.8, zorder=0)
+        axes.text(right - 50 / len(edges), 101.5, f"{edge:,}", ha="center", fontsize=8)
+    axes.set(xlabel="songs, the most played first (%)" + (
+        "; above: the fewest plays of each bin" if len(edges) else ""),
+        ylabel="share of all plays (%)", xlim=(0, 100), ylim=(0, 100))
+    axes.grid(True)
+    tenth = np.interp(0.1, table["songs_share"], table["plays_share"])
+    _title(figure, f"The most played tenth of the songs has {_percent(tenth)} of the plays")
+    return figure
+
+# %% ../nbs/api/71_figures.ipynb #cc028067
+@styled
+def correlations(
+    table: pd.DataFrame,  # model, value, low, high (95 % interval); -1 to 1
+    what: str = "rank correlation",
+    unit: str = "-1 to 1",
+) -> Figure:
+    "Correlations with their intervals beside zero; hollow where the interval holds it."
+    _check(table, ["model", "value", "low", "high"], "correlations")
+    table = table.sort_values("value", ascending=False, kind="stable").reset_index(drop=True)
+    clear = ((table["low"] > 0) | (table["high"] < 0)).to_numpy()
+    heights, blue = np.arange(len(table)), OKABE_ITO["blue"]
+    figure, [[axes]] = _panels(0.3 * len(table) + 1.5)
+    axes.hlines(heights, table["low"], table["high"], color=blue, lw=2.2)
+    axes.scatter(table["value"], heights, s=44, zorder=4, edgecolor=blue, linewidth=1.4,
+                 color=np.where(clear, blue, "white"))
+    axes.axvline(0, color="black", lw=1.2)
+    axes.grid(True, axis="x")
+    axes.set_yticks(heights, table["model"])
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel=f"{what} ({unit})".replace("-1", "−1"), ylabel="",
+             ylim=(len(table) - 0.4, -0.6))
+    handles = [_handle("with 95 % interval", marker="o", ms=6, lw=2.2, color=blue),
+               _handle("interval holds zero", ls="", marker="o", ms=6, mfc="white", mec=blue)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    top = table.iloc[0]
+    _title(figure, f"Highest {what}: {top['model']}, {top['value']:.2f} "
+                   f"({top['low']:.2f} to {top['high']:.2f})".replace("-", "−"))
+    return figure
+
+# %% ../nbs/api/71_figures.ipynb #ccf2a0a7
+@styled
+def null_distribution(
+    nulls: Mapping[str, tuple[float, np.ndarray]],  # name -> what was found, what chance finds (n,)
+    what: str = "rank correlation",
+) -> Figure:
+    "What was found as a line, and a histogram of what comes out by chance; a panel a test."
+    if not nulls:
+        raise FigureError("null_distribution: no test to draw; expected name -> (found, by chance)")
+    figure, [panels] = _panels(2.9, columns=len(nulls), sharex=True)
+    said = []
+    for panel, (name, (found, chance)) in zip(panels, nulls.items(), strict=True):
+        sns.histplot(x=chance, bins=30, color=PALE, edgecolor="white", ax=panel)
+        panel.axvline(found, color=OKABE_ITO["vermillion"], lw=2.2)
+        panel.set(xlabel=what, ylabel="deals" if panel is panels[0] else "")
+        panel.set_title(textwrap.fill(str(name), 88 // len(nulls)))
+        p = (1 + np.sum(chance >= found)) / (1 + len(chance))
+        said.append(f"p = {p:.3f} ({name})")
+    handles = [_handle("found", color=OKABE_ITO["vermillion"], lw=2.2),
+               _handle("plays dealt anew by artist", color=PALE, lw=6)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    _title(figure, "As high by chance: " + ", ".join(said))
+    return figure
+
 # %% ../nbs/api/71_figures.ipynb #50bd80b5
 def _label_genres(
     axes: Axes,
@@ -1292,6 +1370,24 @@ def _alike(
     nearest = np.where(first == np.arange(n), second, first)
     return float(np.mean(genre == genre[nearest])), float(
         (sizes * (sizes - 1)).sum() / (n * (n - 1)))
+
+# %% ../nbs/api/71_figures.ipynb #4ad52ca7
+@styled
+def value_map(
+    points: pd.DataFrame,  # x, y (map coordinates, no unit), value; one row a song
+    what: str,             # what the value is, with its unit
+    title: str,            # the finding, in one sentence
+) -> Figure:
+    "Songs on a map, coloured by a number."
+    _check(points, ["x", "y", "value"], "value_map")
+    figure, [[axes]] = _panels(4.8)
+    drawn = axes.scatter(points["x"], points["y"], c=points["value"], cmap="viridis", s=18,
+                         alpha=0.85, linewidth=0)
+    figure.colorbar(drawn, ax=axes, label=what, pad=0.01)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(xlabel="t-SNE, first axis (no unit)", ylabel="t-SNE, second axis (no unit)")
+    _title(figure, title)
+    return figure
 
 # %% ../nbs/api/71_figures.ipynb #1be9dcd6
 def _scatter_genres(

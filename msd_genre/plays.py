@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['MAX_PLAYS', 'TRIPLET', 'TRIPLET_ROW', 'TRIPLET_COLUMNS', 'ROWS_AT_ONCE', 'MISMATCH', 'MISMATCH_ROW', 'TRACK',
-           'TRACK_ROW', 'PlaysError', 'read_triplets', 'play_counts', 'read_mismatches', 'read_unique_tracks']
+           'TRACK_ROW', 'PlaysError', 'read_triplets', 'play_counts', 'read_mismatches', 'read_unique_tracks',
+           'PlayMatrix', 'play_matrix', 'cumulative_plays', 'bin_edges', 'play_bins']
 
 # %% ../nbs/api/13_plays.ipynb #e8caa50d
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
+from scipy import sparse
 
 from .lines import Rows, TextFile, read_fields, repetitions
 
@@ -201,3 +204,107 @@ def read_unique_tracks(
     tracks = file.keep(tracks, repetitions(tracks, "track_id", "song_id"), as_line)
     file.check()
     return tracks.drop(columns="line"), file.aside()
+
+# %% ../nbs/api/13_plays.ipynb #cb343818
+@dataclass(frozen=True)
+class PlayMatrix:
+    "How often each user played each song."
+    counts: sparse.csr_array  # (n_users, n_songs) int32, at least 1 where there is a value
+    users: np.ndarray  # (n_users,) str
+    songs: np.ndarray  # (n_songs,) str, song ids in alphabetical order
+    dropped: pd.DataFrame  # step, songs, users, triplets, plays: what each step took out
+
+    @property
+    def plays(self) -> np.ndarray:  # (n_songs,) int64
+        "How often each song was played."
+        return np.asarray(self.counts.sum(axis=0, dtype=np.int64)).ravel()
+
+    @property
+    def listeners(self) -> np.ndarray:  # (n_songs,) int64
+        "How many users played each song."
+        return np.bincount(self.counts.indices, minlength=len(self.songs))
+
+
+def _taken(
+    counts: sparse.csr_array,  # users by songs
+    rows: np.ndarray,  # (n_users,) bool, to keep
+    columns: np.ndarray,  # (n_songs,) bool, to keep
+) -> tuple[sparse.csr_array, dict[str, int]]:  # what is kept; what was taken out
+    "Some users and songs of a matrix, and without those who are then empty."
+    kept = counts[rows][:, columns] if not columns.all() else counts[rows]
+    lost = {"triplets": counts.nnz - kept.nnz,
+            "plays": int(counts.sum(dtype=np.int64) - kept.sum(dtype=np.int64))}
+    return sparse.csr_array(kept), lost
+
+
+def play_matrix(
+    triplets: pd.DataFrame,  # of `read_triplets`
+    mismatched: Iterable[str] = (),  # song ids to leave out, such as those of `read_mismatches`
+    min_plays: int = 1,  # of a song, >= 1
+    min_songs: int = 1,  # of a user, >= 1
+) -> PlayMatrix:
+    """The triplets as a matrix, without mismatched songs and without what has too few plays.
+
+    Raises `PlaysError` for a bound below 1 and where nothing is left.
+    """
+    if min_plays < 1 or min_songs < 1:
+        raise PlaysError(f"min_plays is {min_plays} and min_songs {min_songs}: 1 or more")
+    user, song = triplets["user"].cat, triplets["song_id"].cat
+    shape = len(user.categories), len(song.categories)
+    counts = sparse.csr_array((triplets["plays"].to_numpy(np.int32),
+                               (user.codes.to_numpy(), song.codes.to_numpy())), shape=shape)
+    users, songs = np.arange(shape[0]), np.arange(shape[1])
+    wrong = song.categories.isin(list(mismatched))
+    steps, step, keep = [], "mismatched", (np.ones(shape[0], bool), ~np.asarray(wrong))
+    while True:
+        n_rows, n_columns = len(users), len(songs)
+        counts, lost = _taken(counts, *keep)
+        users, songs = users[keep[0]], songs[keep[1]]
+        steps.append({"step": step, "songs": n_columns - len(songs),
+                      "users": n_rows - len(users), **lost})
+        few = np.asarray(counts.sum(axis=0)).ravel() < min_plays
+        idle = np.diff(counts.indptr) < min_songs
+        if not (few.any() or idle.any()):
+            break
+        step, keep = ("few plays", (np.ones(len(users), bool), ~few)) if few.any() else (
+            "few songs", (~idle, np.ones(len(songs), bool)))
+    if not counts.nnz:
+        raise PlaysError(
+            f"none of {len(triplets):,} triplets is left with min_plays {min_plays} a song and "
+            f"min_songs {min_songs} a user: lower them"
+        )
+    order = np.argsort(song.categories[songs].to_numpy(dtype=object))
+    dropped = pd.DataFrame(steps).groupby("step", sort=False, as_index=False).sum()
+    return PlayMatrix(counts[:, order], user.categories[users].to_numpy(dtype=object),
+                      song.categories[songs].to_numpy(dtype=object)[order], dropped)
+
+# %% ../nbs/api/13_plays.ipynb #e677f7fc
+def cumulative_plays(
+    plays: np.ndarray,  # (n,) int, of each song
+    n_points: int = 500,  # rows of the table, at most
+) -> pd.DataFrame:  # songs (number), songs_share, plays_share: of the most played songs together
+    "Which share of all plays the most played songs have together."
+    most_first = np.sort(np.asarray(plays, np.int64))[::-1]
+    together = most_first.cumsum()
+    at = np.unique(np.linspace(0, len(most_first), n_points).astype(int).clip(0))
+    shares = np.concatenate([[0], together / max(together[-1], 1)]) if len(plays) else np.zeros(1)
+    return pd.DataFrame({"songs": at, "songs_share": at / max(len(plays), 1),
+                         "plays_share": shares[at]})
+
+
+def bin_edges(
+    plays: np.ndarray,  # (n,) int, of each song, n >= n_bins
+    n_bins: int = 10,  # of as many songs each as equal numbers of plays allow
+) -> np.ndarray:  # (n_bins,) the fewest plays that a song of the bin has
+    "Lower edges of bins of equal size. Raises `PlaysError` for fewer songs than bins."
+    if len(plays) < n_bins or n_bins < 2:
+        raise PlaysError(f"{len(plays)} songs for {n_bins} bins: a bin needs a song, and two bins")
+    return np.sort(np.asarray(plays))[np.arange(n_bins) * len(plays) // n_bins]
+
+
+def play_bins(
+    plays: np.ndarray,  # (n,) of each song
+    edges: np.ndarray,  # of `bin_edges`; may be of other songs
+) -> np.ndarray:  # (n,) int from 0; a bin whose edges are the same is empty
+    "The bin of each song: the last one whose edge it reaches."
+    return np.searchsorted(edges, plays, side="right").clip(1) - 1

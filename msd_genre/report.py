@@ -344,6 +344,8 @@ def fold_caption(
     captions = [one for one in told if one.get("role") == "caption"]
     options, code = cell_options(cell.source)
     label = str(options.get("label", ""))
+    if not captions and label.startswith(("fig-", "tbl-")):  # what it would show is not there
+        cell.source = with_options({k: v for k, v in options.items() if k != "label"}, code)
     if not (captions and label):  # an example of the API keeps its captions as text below it
         return
     if len(captions) > 1:
@@ -646,6 +648,9 @@ def record_run(
     scores = run.path("results.csv")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(scores, folder / "results.csv")
+    for name in ("popularity.csv", "listeners.csv"):  # of chapters that some runs cannot fill
+        if (run.dir / name).is_file():
+            shutil.copyfile(run.dir / name, folder / name)
     said = json.loads((run.dir / ".keys" / "results.csv.json").read_text())["stamp"]
     write_json(said, folder / "stamp.json")
     data = {name: value for name, value in run.params.get("data", {}).items() if name != "folder"}

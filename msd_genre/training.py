@@ -361,7 +361,7 @@ def _fits(run: Run, n: int, plan: Plan) -> bool:
         raise TrainingError(
             f"the series of {n:,} songs take {size:.1f} GB, more than training.IN_MEMORY_GB = "
             f"{IN_MEMORY_GB}: they stay in the store, where they cannot be scaled or cut. Choose "
-            "scaling none, all frames, fewer songs or a lower features.n_frames, or raise that limit"
+            "scaling none, all frames, fewer songs or a lower n_frames, or raise that limit"
         )
     return size <= IN_MEMORY_GB
 

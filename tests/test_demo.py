@@ -586,9 +586,7 @@ def plays_follow(p):
     in the two halves of what a listener heard."""
     plan = make_plan(600, SEED, p)
     known = plan[(plan.song == plan.index) & (plan.fame > 0)]
-    groups = {-1: known} | dict(list(known.groupby("style")))
-    fame = {style: (rows.index.to_numpy(), rows.fame.to_numpy().cumsum())
-            for style, rows in groups.items()}
+    fame = demo.listened_groups(plan, SEED, p)
     heard = [demo.plays_of(listener, fame, SEED, p) for listener in range(600)]
     songs, counts = (np.concatenate(part) for part in zip(*heard, strict=True))
     plays = pd.Series(counts).groupby(songs).sum().reindex(known.index, fill_value=0)
@@ -606,6 +604,30 @@ def test_plays_follow_fame_and_taste_and_need_not():
     assert 0.3 < fame < 0.9 and abs(taste) < 0.15
     fame, taste = plays_follow(replace(PARAMETERS, fame_artist=0.0, fame_song=0.0))
     assert abs(fame) < 0.15 and 0.3 < taste < 0.9
+
+
+def test_a_mismatched_song_stands_among_listeners_of_another_genre():
+    plan = make_plan(2000, SEED)
+    groups = demo.listened_groups(plan, SEED)
+    wrong = set(plan.index[plan.mismatched & (plan.song == plan.index) & (plan.fame > 0)])
+    heard = {song: style for key, (songs, _) in groups.items() if len(key) == 1
+             for song, style in zip(songs.tolist(), [key[0]] * len(songs), strict=True)}
+    right = [heard[song] == plan["style"][song] for song in heard if song not in wrong]
+    assert all(right) and len(heard) == len(groups[()][0])
+    assert len(wrong) > 20 and np.mean([heard[s] == plan["style"][s] for s in wrong]) < 0.6
+
+
+def test_few_songs_are_played_most_and_artists_of_one_scene_share_listeners():
+    plan = make_plan(1000, SEED)
+    groups = demo.listened_groups(plan, SEED)
+    heard = [set(demo.plays_of(listener, groups, SEED)[0].tolist()) for listener in range(500)]
+    counts = np.sort(np.bincount([song for songs in heard for song in songs]))[::-1]
+    assert counts[: len(counts) // 10].sum() > 0.3 * counts.sum()
+    rock = PARAMETERS.names.index("Rock")
+    first, second = (set(groups[rock, scene][0].tolist()) for scene in (0, 1))
+    of_first = [songs for songs in heard if len(songs & first) >= 4]
+    own, other = (sum(len(songs & scene) for songs in of_first) for scene in (first, second))
+    assert len(of_first) > 10 and own > 1.5 * other * len(first) / len(second)
 
 
 # ---- against real songs

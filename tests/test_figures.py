@@ -56,6 +56,11 @@ def _steps():
     return pd.DataFrame({"step": names, "kept": [1_000_000, 59_134, 32_648]})
 
 
+def _plays():
+    share = np.linspace(0, 1, 50)
+    return pd.DataFrame({"songs_share": share, "plays_share": share**0.3})
+
+
 def _history(model, epochs):
     fall = np.exp(-np.arange(epochs) / 3)
     return pd.DataFrame(
@@ -258,6 +263,14 @@ FIGURES = {
         _attributions(), _activity(), "An Artist With $ and a Name: A Title: answered Latin"),
     "song_attributions, no filters": lambda: figures.song_attributions(_attributions()),
     "attribution_profiles": lambda: figures.attribution_profiles(*_profiles()),
+    "value_map": lambda: figures.value_map(
+        _points().assign(value=range(len(_points()))), "bin of plays", "No order on the map"),
+    "cumulative_plays": lambda: figures.cumulative_plays(_plays(), [1, 4, 9, 30, 120]),
+    "cumulative_plays, no bins": lambda: figures.cumulative_plays(_plays()),
+    "correlations": lambda: figures.correlations(
+        _differences().rename(columns={"difference": "value"})),
+    "null_distribution": lambda: figures.null_distribution(
+        {"sound": (0.2, _rng().normal(0, 0.05, 99)), "words": (0.0, _rng().normal(0, 0.05, 99))}),
 }
 
 
@@ -323,6 +336,10 @@ def test_panels_have_labels(figure):
         ("embedding_map", "(no unit)"),
         ("song_attributions", "(s)"),
         ("input_attributions", "(nats)"),
+        ("value_map", "(no unit)"),
+        ("cumulative_plays", "(%)"),
+        ("correlations", "(−1 to 1)"),
+        ("null_distribution", "rank correlation"),
     ],
 )
 def test_axes_say_their_unit(name, unit):

@@ -6,7 +6,11 @@ import pytest
 from msd_genre.plays import (
     MAX_PLAYS,
     PlaysError,
+    bin_edges,
+    cumulative_plays,
+    play_bins,
     play_counts,
+    play_matrix,
     read_mismatches,
     read_triplets,
     read_unique_tracks,
@@ -247,3 +251,67 @@ def test_lists_that_were_cut_off_or_are_missing(text, tmp_path):
     for read in (read_mismatches, read_unique_tracks):
         with pytest.raises(SourceError, match=r"missing\.txt; http"):
             read(tmp_path / "missing.txt")
+
+
+# Users by songs
+
+
+def test_a_matrix_holds_the_triplets(text):
+    triplets = read_whole(read_triplets, [text(ROWS)])
+    matrix = play_matrix(triplets)
+    assert matrix.users.tolist() == ["ann", "bob"] and matrix.songs.tolist() == ["SOA1", "SOB2"]
+    assert matrix.counts.toarray().tolist() == [[5, 0], [1, 12]]
+    assert matrix.plays.tolist() == [6, 12] and matrix.listeners.tolist() == [2, 1]
+    assert matrix.dropped.to_numpy().tolist() == [["mismatched", 0, 0, 0, 0]]
+
+
+def test_what_has_too_few_goes_until_nothing_has(text):
+    """SOC3 goes for its one play, then cat for the one song that is left, then SOE5 without cat."""
+    rows = "ann\tSOA1\t5\nann\tSOB2\t1\nbob\tSOA1\t1\nbob\tSOB2\t12\nbob\tSOE5\t1\n"
+    rows += "cat\tSOC3\t1\ncat\tSOE5\t3\ndan\tSOD4\t50\n"
+    triplets = read_whole(read_triplets, [text(rows)])
+    matrix = play_matrix(triplets, mismatched=["SOD4", "SONONE"], min_plays=2, min_songs=2)
+    assert matrix.users.tolist() == ["ann", "bob"] and matrix.songs.tolist() == ["SOA1", "SOB2"]
+    assert matrix.counts.toarray().tolist() == [[5, 1], [1, 12]]
+    assert matrix.dropped.to_numpy().tolist() == [
+        ["mismatched", 1, 0, 1, 50], ["few plays", 2, 0, 2, 2], ["few songs", 0, 2, 1, 3]
+    ]  # fmt: skip
+
+
+def test_a_matrix_without_anything_is_an_error(text):
+    triplets = read_whole(read_triplets, [text(ROWS)])
+    with pytest.raises(PlaysError, match="none of 3 triplets is left with min_plays 99"):
+        play_matrix(triplets, min_plays=99)
+    with pytest.raises(PlaysError, match="none of 3 triplets"):
+        play_matrix(triplets, mismatched=["SOA1", "SOB2"])
+    with pytest.raises(PlaysError, match="1 or more"):
+        play_matrix(triplets, min_songs=0)
+
+
+def test_mismatched_real_songs_are_taken_out_and_counted(real_msd):
+    triplets = read_whole(read_triplets, [real_msd / "taste_profile" / "train_triplets.txt"])
+    listed = read_whole(read_mismatches, real_msd / "AdditionalFiles" / "sid_mismatches.txt")
+    wrong = triplets["song_id"].isin(set(listed["song_id"]))
+    matrix = play_matrix(triplets, listed["song_id"])
+    gone = matrix.dropped.set_index("step").loc["mismatched"]
+    assert wrong.sum() == gone["triplets"] > 1000
+    assert triplets["song_id"][wrong].nunique() == gone["songs"]
+    assert not set(matrix.songs) & set(listed["song_id"])
+    counts = triplets[~wrong].astype({"song_id": "str"}).groupby("song_id")["plays"].sum()
+    assert matrix.plays.tolist() == counts.sort_index().tolist()
+
+
+def test_bins_begin_where_a_tenth_of_the_songs_does():
+    plays = np.random.default_rng(0).permutation(np.arange(1, 1001)) ** 2
+    edges = bin_edges(plays)
+    assert edges.tolist() == [(100 * i + 1) ** 2 for i in range(10)]
+    assert np.bincount(play_bins(plays, edges)).tolist() == [100] * 10
+    assert play_bins(np.array([0, 1, 10**9]), edges).tolist() == [0, 0, 9]
+    with pytest.raises(PlaysError, match="9 songs for 10 bins"):
+        bin_edges(plays[:9])
+
+
+def test_cumulative_plays_by_hand():
+    table = cumulative_plays(np.array([1, 6, 3]), n_points=4)
+    assert table["songs"].tolist() == [0, 1, 2, 3]
+    assert table["plays_share"].tolist() == pytest.approx([0, 0.6, 0.9, 1])
