@@ -857,7 +857,8 @@ def predict(
 ) -> tuple[np.ndarray, np.ndarray]:  # (n, n_classes) probabilities, (n, 50) embedding; float32
     "What the network says of songs, and where it places them."
     both = keras.Model(model.inputs, [model.output, model.get_layer("embedding").output])
-    both.compile(run_eagerly=True)  # used once: compiling it would cost more than it saves
+    recurrent = any(isinstance(layer, keras.layers.RNN) for layer in model.layers)
+    both.compile(run_eagerly=not recurrent)  # used once: compiling pays for 300 steps alone
     probabilities, places = both.predict(inputs, batch_size=EVALUATION_BATCH, verbose=0)
     return probabilities, places
 
