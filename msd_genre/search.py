@@ -151,7 +151,7 @@ def search(
     """
     if n_trials < 1 or not space:
         raise SearchError(f"{n_trials} trials over {len(space)} settings: give one or more of each")
-    propose(optuna.trial.FixedTrial({k: v[0] for k, v in space.items()}), space)
+    propose(optuna.trial.FixedTrial({k: v[0] if v else v for k, v in space.items()}), space)
     name = f"search/{plan.name}.parquet"
     params = {"plan": plan.__dict__, "n_trials": n_trials,
               "space": {key: [type(value).__name__, *value] for key, value in space.items()}}

@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 from msd_genre import training
-from msd_genre.features import open_store
+from msd_genre.features import open_store, statistic_names
 from msd_genre.lyrics import fit_idf, lyric_vectors
 from msd_genre.metrics import validate_predictions
 from msd_genre.runs import RunError, create_run
@@ -583,3 +583,89 @@ assert np.isfinite(logs["loss"][0])
 def test_batches_are_shared_among_devices_when_asked_for():
     run = subprocess.run([sys.executable, "-c", SHARED], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("way", ["keras", "quick"])
+def test_class_weights_count_in_both_ways(new_run, way, request):
+    "The loss of the first step is the mean of the songs' losses by their weights."
+    if way == "quick":
+        request.getfixturevalue("quick")
+    setup = {"rows": "songs", "class_weights": "balanced", "epochs": 1, "batch_size": 200,
+             "sizes": {"dense_units": (8,)}, "tag": way}  # fmt: skip
+    plan = training.Plan("baseline", **setup)
+    songs = training.load_songs(new_run, plan)
+    before = training.compile_model(songs, plan)
+    rows = songs.rows["train"]
+    chances, _ = training.predict(before, {n: a[rows] for n, a in songs.inputs.items()})
+    losses = -np.log(chances[np.arange(len(rows)), songs.labels[rows]])
+    expected = (losses * songs.weights[rows]).mean() + sum(map(float, before.losses))
+    weighted = train(new_run, "baseline", verbose=False, **setup)
+    assert weighted.cost["way"] == way
+    assert weighted.history.loss[0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_segments_are_turned_to_the_key_and_end_with_the_song():
+    rng = np.random.default_rng(0)
+    chroma, timbre = rng.random((2, 5, 12), "float32"), rng.random((2, 5, 12), "float32")
+    start = np.array([[0, 1, 3, 4, 6], [0, 2, 5, 0, 0]], "float32")
+    chroma[1, 3:] = timbre[1, 3:] = 0
+    made = training.segment_inputs(chroma, timbre, start, np.array([0, 7]))
+    assert made.shape == (2, 5, 25) and made.dtype == np.float32
+    np.testing.assert_array_equal(made[0, :, :12], chroma[0])
+    np.testing.assert_array_equal(made[1, :, 0], chroma[1, :, 7])
+    np.testing.assert_array_equal(made[..., 12:24], timbre)
+    np.testing.assert_allclose(np.exp(made[0, :, 24]), [1, 2, 1, 2, 2])
+    np.testing.assert_allclose(np.exp(made[1, :3, 24]), [2, 3, 3])
+    assert (made[1, 3:] == 0).all()
+
+
+def test_what_is_not_known_is_scaled_to_the_mean():
+    values = np.array([[1.0, np.nan], [3.0, 4.0]], "float32")
+    np.testing.assert_array_equal(training.rescale(values, [2, 4], [1, 2]), [[-1, 0], [1, 0]])
+    series = np.array([[[1.0], [3.0], [0.0]]], "float32")
+    np.testing.assert_array_equal(training.rescale(series, [2], [1]), [[[-1], [1], [0]]])
+
+
+def test_words_have_the_length_of_scaled_statistics():
+    counts = sparse.csr_array(np.array([[1, 3, 0], [0, 0, 0]], "float32"))
+    made = training.word_inputs(counts, "tfidf", np.array([1.0, 2.0, 1.0]))
+    length = np.sqrt(len(statistic_names()))
+    row = np.array([1, 2 * (1 + np.log(3)), 0])
+    np.testing.assert_allclose(made[0], row / np.linalg.norm(row) * length, rtol=1e-6)
+    assert (made[1] == 0).all() and counts.data.tolist() == [1, 3]
+
+
+def test_frames_and_lyric_dimensions_are_cut(new_run):
+    plan = training.Plan("baseline", frames=(10, 20), lyric_dims=2)
+    whole = training.load_songs(new_run, training.Plan("baseline"))
+    cut = training.load_songs(new_run, plan)
+    np.testing.assert_array_equal(cut.inputs["timbre"], whole.inputs["timbre"][:, 10:30])
+    assert cut.inputs["lyrics"].shape[1] == 2
+    vectors = new_run.read("lyrics/stem_vectors.npy")
+    full = training.load_songs(new_run, training.Plan("baseline", lyric_dims=vectors.shape[1]))
+    lengths = [np.linalg.norm(one.inputs["lyrics"], axis=1) for one in (full, whole)]
+    np.testing.assert_allclose(*lengths, rtol=1e-4)  # all directions: only turned
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"frames": (30, 20)}, "frames 30 to 49 of a store with 40 a song"),
+        ({"lyric_dims": 9}, "lyric_dims is 9: the words' vectors have 6"),
+        ({"optimizer": "rprop"}, "optimizer is 'rprop', not one of adam, adamw, sgd, momentum"),
+        ({"share": 0.0}, "a share of 0.0 of train"),
+    ],
+)
+def test_choices_that_cannot_be_had_are_named(new_run, choices, message):
+    with pytest.raises((TrainingError, SplitError), match=message):
+        train(new_run, "baseline", epochs=1, verbose=False, **choices)
+
+
+def test_networks_of_our_own_bring_their_own_choices():
+    plan = training.Plan("joint", "ours")
+    assert (plan.weighting, plan.scaling, plan.rows) == ("tfidf", "standard", "songs")
+    assert (plan.class_weights, plan.schedule, plan.outputs) == ("balanced", "cosine", "learnt")
+    assert plan.inputs == ("timbre_statistics", "chroma_statistics", "song_statistics", "words")
+    plain = training.Plan("cnn", "as_coded")
+    assert (plain.weighting, plain.scaling, plain.rows) == ("count", "none", "resampled")
+    assert (plain.class_weights, plain.schedule, plain.outputs) == ("none", "constant", "catalog")
