@@ -651,6 +651,9 @@ def record_run(
     for name in ("popularity.csv", "listeners.csv"):  # of chapters that some runs cannot fill
         if (run.dir / name).is_file():
             shutil.copyfile(run.dir / name, folder / name)
+    for table in sorted((run.dir / "scores").glob("0[79]_*.csv")):  # our network, and chapter 9
+        (folder / "scores").mkdir(exist_ok=True)
+        shutil.copyfile(table, folder / "scores" / table.name)
     said = json.loads((run.dir / ".keys" / "results.csv.json").read_text())["stamp"]
     write_json(said, folder / "stamp.json")
     data = {name: value for name, value in run.params.get("data", {}).items() if name != "folder"}
