@@ -98,8 +98,8 @@ def find_song(
         more = [f"  ... and {len(found) - LISTED} more"] if len(found) > LISTED else []
         raise NeighbourError("\n".join([f"{len(found)} tracks are called {name!r}; name one by its "
                                         "id:", *lines, *more]))
-    spelt = process.extract(name, full.tolist(), scorer=fuzz.WRatio, limit=5)
-    lines = [f"  {songs['track_id'].iloc[row]}  {text}" for text, _, row in spelt]
+    near = process.extract(wanted, full.map(plain_name).tolist(), scorer=fuzz.WRatio, limit=5)
+    lines = [f"  {songs['track_id'].iloc[row]}  {full.iloc[row]}" for _, _, row in near]
     raise NeighbourError("\n".join([f"no song {name!r} among {len(songs):,}. Spelt most like it:",
                                     *lines]))
 

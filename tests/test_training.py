@@ -300,7 +300,7 @@ def test_lyrics_of_another_store_are_named(new_run):
         ({"epochs": 0}, "epochs is 0: it must be 1 or more"),
         ({"batch_size": 0}, "batch_size is 0: it must be 1 or more"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0: it must be above 0"),
-        ({"optimizer": "sgd"}, "no choice optimizer; there is model, variant, protocol"),
+        ({"momentum": 0.9}, "no choice momentum; there is model, variant, protocol"),
     ],
 )
 def test_bad_choices_are_named(run, choices, message):
