@@ -274,9 +274,10 @@ def execute_chapter(
             died = f"chapter {chapter.name}: its process died (out of memory?)."
             raise ReportError("\n".join(filter(None, [died, last, kept]))) from error
         reads = [json.loads(line) for line in trace.read_text().splitlines()]
+    own = str(run.dir.resolve())  # a chapter may make another run beside it
     partial.replace(executed)
     write_json({"key": key, "seconds": round(time.perf_counter() - begun, 1),
-                "reads": {one["read"]: one["digest"] for one in reads}},
+                "reads": {one["read"]: one["digest"] for one in reads if one["run"] == own}},
                executed.with_suffix(".json"))  # fmt: skip
 
 # %% ../nbs/api/80_report.ipynb #cfb76a3d

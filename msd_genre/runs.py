@@ -186,7 +186,8 @@ class Run:
         "Tell the runner of the report which artefact this chapter depends on."
         if trace := os.environ.get("MSD_GENRE_TRACE"):
             with Path(trace).open("a") as file:
-                file.write(json.dumps({"read": name, "digest": self.digest(name)}) + "\n")
+                said = {"run": str(self.dir.resolve()), "read": name, "digest": self.digest(name)}
+                file.write(json.dumps(said) + "\n")
 
     def path(
         self,

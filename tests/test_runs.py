@@ -155,3 +155,13 @@ def test_what_an_artefact_was_made_from_is_followed_through_folders(run):
     run.make("c.txt", write("3", []), inputs=["b.txt"])
     assert runs.needed(run, ["c.txt"]) == ["b.txt", "c.txt", "songs"]
     assert runs.needed(run, ["songs/a.txt"]) == ["songs"]
+
+
+def test_a_trace_says_which_run_was_read(run, tmp_path, monkeypatch):
+    "A chapter may make a second run, whose artefacts bear the same names."
+    monkeypatch.setenv("MSD_GENRE_TRACE", str(tmp_path / "trace"))
+    other = runs.create_run({"seed": 2}, tmp_path / "other")
+    for one in (run, other):
+        one.make("a.json", lambda path: path.write_text("1"))
+    lines = [json.loads(line) for line in (tmp_path / "trace").read_text().splitlines()]
+    assert [line["run"] for line in lines] == [str(one.dir.resolve()) for one in (run, other)]
