@@ -156,8 +156,12 @@ class Predictor:
 def networks(
     run: Run,
 ) -> list[str]:  # sorted; such as "cnn-as_written-artist-f0-s1"
-    "The trainings of a run that left a network."
-    return sorted(path.parent.name for path in (run.dir / "models").glob("*/model.keras"))
+    "The trainings of a run that left a network, and that heard the songs as a new one is heard."
+    names = sorted(path.parent.name for path in run.dir.glob("models/*/model.keras"))
+    made = run.sidecars()
+    plans = {name: made[f"models/{name}"]["params"] for name in names}
+    return [name for name, plan in plans.items()
+            if plan.get("frames") is None and plan.get("lyric_dims") is None]
 
 
 def _validation_score(run: Run, name: str) -> float:
@@ -169,11 +173,13 @@ def _validation_score(run: Run, name: str) -> float:
 
 def choose_network(
     run: Run,
-    model: str | None = None,  # a training, or how its name begins: "cnn"; None: the best
+    model: str | None = None,  # a training, or how its name begins: "cnn"; None: the best untagged
 ) -> str:  # the training's name
     "A network of a run. Raises `PredictorError` with those that there are."
     there = networks(run)
     named = [name for name in there if model in (None, name) or name.startswith(f"{model}-")]
+    made = run.sidecars()
+    named = [name for name in named if not made[f"models/{name}"]["params"].get("tag")] or named
     if not named:
         raise PredictorError(
             f"no network {model or ''!r} in {run.dir}; there is {', '.join(there) or 'none'}. The "

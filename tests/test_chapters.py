@@ -42,7 +42,7 @@ def test_a_chapter_shows_its_figures_with_captions_and_no_warning(demo_run, name
 def test_the_run_holds_what_the_guide_says(demo_run):
     for name in ["params.yaml", "stamp.json", "catalog.parquet", "split.parquet", "results.csv",
                  "songs", "features", "lyrics", "embedding/tsne.parquet",
-                 "spaces/cnn-as_written-artist-f0-s1/songs.faiss", "pages/song_map.html"]:
+                 "spaces/joint-ours-artist-f0-s1/songs.faiss", "pages/song_map.html"]:
         assert (demo_run.dir / name).exists(), name
     assert demo_run.stamp["fictional"] is True and demo_run.stamp["data"]
     models = {p.name for p in (demo_run.dir / "models").iterdir()}

@@ -219,7 +219,7 @@ def test_a_run_is_asked_for_similar_songs_a_walk_a_new_song_and_its_model(
 ):
     songs = demo_run.read("catalog.parquet").query("dropped_at.isna()")
     first, last = songs["track_id"].iloc[[0, -1]]
-    where = ("--run", str(demo_run.dir), "--model", "cnn-as_written")
+    where = ("--run", str(demo_run.dir), "--model", "joint-ours")
     near = ask("similar", first, "-n", "3", *where)
     assert near.exit_code == 0 and len(near.output.splitlines()) == 4, near.output
     walk = ask("similar", first, last, "--playlist", "5", *where)
@@ -231,7 +231,7 @@ def test_a_run_is_asked_for_similar_songs_a_walk_a_new_song_and_its_model(
     seen = ask("predict", path, *where)
     assert seen.exit_code == 0 and "nearest songs" in seen.output and "on the map" in seen.output
     assert ask("predict", *where).exit_code == 2
-    made = ask("export", str(demo_run.dir), "--model", "cnn-as_written", "--into", f"{tmp_path}/m")
+    made = ask("export", str(demo_run.dir), "--model", "joint-ours", "--into", f"{tmp_path}/m")
     assert made.exit_code == 0, made.output
     taken = ask("predict", path, "--model", f"{tmp_path}/m")
     assert taken.exit_code == 0 and "nearest songs" not in taken.output

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -91,6 +92,23 @@ def test_a_song_from_its_file_is_shown_as_training_showed_it(run, name, demo_cor
         raw = predictor.one_song(song.segments, song.metadata, words, n_frames=60)
         for kind, array in one.inputs(raw).items():
             np.testing.assert_allclose(array[0], loaded.inputs[kind][row], atol=1e-6, err_msg=kind)
+
+
+def test_a_variation_of_a_network_is_not_taken_for_it(monkeypatch, tmp_path):
+    "Trainings of chapters 8 and 9 bear a tag; what was cut for one cannot be cut for a new song."
+    plans = {"cnn-ours": {}, "cnn-ours-scaled": {"tag": "scaled"}, "joint-ours-less": {"tag": "less"},
+             "cnn-ours-short": {"frames": [0, 9], "tag": "short"}, "lstm-ours": {"lyric_dims": 3}}
+    for name in plans:
+        (tmp_path / "models" / f"{name}-artist-f0-s1").mkdir(parents=True)
+        (tmp_path / "models" / f"{name}-artist-f0-s1" / "model.keras").touch()
+    sidecars = {f"models/{name}-artist-f0-s1": {"params": plan} for name, plan in plans.items()}
+    run = SimpleNamespace(dir=tmp_path, seed=1, sidecars=lambda: sidecars)
+    monkeypatch.setattr(predictor, "_validation_score", lambda run, name: len(name))
+    assert len(predictor.networks(run)) == 3
+    assert predictor.choose_network(run) == "cnn-ours-artist-f0-s1"
+    assert predictor.choose_network(run, "cnn-ours") == "cnn-ours-artist-f0-s1"
+    assert predictor.choose_network(run, "cnn-ours-scaled") == "cnn-ours-scaled-artist-f0-s1"
+    assert predictor.choose_network(run, "joint") == "joint-ours-less-artist-f0-s1"
 
 
 def test_the_network_is_chosen_on_validation_and_named_by_its_beginning(run):
