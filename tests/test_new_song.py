@@ -96,8 +96,9 @@ def test_a_song_from_its_file_is_shown_as_training_showed_it(run, name, demo_cor
 
 def test_a_variation_of_a_network_is_not_taken_for_it(monkeypatch, tmp_path):
     "Trainings of chapters 8 and 9 bear a tag; what was cut for one cannot be cut for a new song."
-    plans = {"cnn-ours": {}, "cnn-ours-scaled": {"tag": "scaled"}, "joint-ours-less": {"tag": "less"},
-             "cnn-ours-short": {"frames": [0, 9], "tag": "short"}, "lstm-ours": {"lyric_dims": 3}}
+    plans = {"cnn-ours": {}, "cnn-ours-scaled": {"tag": "scaled"},
+             "joint-ours-less": {"tag": "less"}, "lstm-ours": {"lyric_dims": 3},
+             "cnn-ours-short": {"frames": [0, 9], "tag": "short"}}  # fmt: skip
     for name in plans:
         (tmp_path / "models" / f"{name}-artist-f0-s1").mkdir(parents=True)
         (tmp_path / "models" / f"{name}-artist-f0-s1" / "model.keras").touch()
