@@ -12,6 +12,7 @@ __all__ = ['WEIGHTING', 'SERIES', 'KEEP', 'OUTPUTS', 'SCALINGS', 'PRECISIONS', '
 
 # %% ../nbs/api/51_training.ipynb #3b0a2760
 import json
+import logging
 import math
 import re
 import shutil
@@ -851,6 +852,21 @@ def fit(
     return history
 
 # %% ../nbs/api/51_training.ipynb #59680b1b
+@contextmanager
+def _quiet_retracing():
+    "Each network is compiled once to answer; TensorFlow warns when there are many in a process."
+    logger = logging.getLogger("tensorflow")
+
+    def other(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
+
+
 def predict(
     model: keras.Model,  # of `models.build_model`
     inputs: dict[str, np.ndarray] | keras.utils.PyDataset,  # of `load_inputs`, or batches of it
@@ -859,7 +875,8 @@ def predict(
     both = keras.Model(model.inputs, [model.output, model.get_layer("embedding").output])
     recurrent = any(isinstance(layer, keras.layers.RNN) for layer in model.layers)
     both.compile(run_eagerly=not recurrent)  # used once: compiling pays for 300 steps alone
-    probabilities, places = both.predict(inputs, batch_size=EVALUATION_BATCH, verbose=0)
+    with _quiet_retracing():
+        probabilities, places = both.predict(inputs, batch_size=EVALUATION_BATCH, verbose=0)
     return probabilities, places
 
 
