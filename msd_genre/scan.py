@@ -482,7 +482,8 @@ def scan_songs(
 
     def build(path: Path) -> None:
         work = run.scratch("songs", keyed=False)
-        for shard in (run.dir / "songs").glob("shard-*"):  # of an earlier scan
+        left = [run.dir / "songs", *path.parent.glob("unfinished-*")]  # by earlier scans
+        for shard in [shard for folder in left for shard in folder.glob("shard-*")]:
             shard.rename(work / shard.name)
         _check_disk(work, _missing(tasks, recipe, work), recipe)
         with (
@@ -492,8 +493,8 @@ def scan_songs(
         ):
             check_workers(client, work, recipe)
             names = run_tasks(client, tasks, recipe, work)
-        for left in {path.name for path in work.iterdir()} - set(names):
-            remove(work / left)
+        for other in {path.name for path in work.iterdir()} - set(names):
+            remove(work / other)
         merge(work, names, terms)
         work.rename(path)
 

@@ -1,6 +1,7 @@
 """What tests share: a small fictional MSD, and real songs where the machine has them."""
 
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,14 @@ def demo_run(demo_corpus, tmp_path_factory):
     steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]
     run.done = report.run_report(run, steps)
     return run
+
+
+@pytest.fixture
+def own_run(demo_run, tmp_path):
+    """A copy of the finished run, to be changed or spoilt."""
+    from msd_genre import runs
+
+    return runs.open_run(shutil.copytree(demo_run.dir, tmp_path / "run"))
 
 
 @pytest.fixture

@@ -340,15 +340,15 @@ def test_weighed_plays():
 # ---- in a run
 
 
-def test_the_run_has_a_matrix_without_the_mismatched_songs(demo_run):
-    matched = make_matrix(demo_run, 1, 1)
-    everything = make_matrix(demo_run, 1, 1, drop_mismatches=False)
-    wrong = set(demo_run.read("texts/mismatches/mismatches.parquet")["song_id"])
+def test_the_run_has_a_matrix_without_the_mismatched_songs(own_run):
+    matched = make_matrix(own_run, 1, 1)
+    everything = make_matrix(own_run, 1, 1, drop_mismatches=False)
+    wrong = set(own_run.read("texts/mismatches/mismatches.parquet")["song_id"])
     assert not wrong & set(matched.songs) and wrong & set(everything.songs)
     gone = matched.dropped.set_index("step")
     assert gone.loc["mismatched", "songs"] == len(wrong & set(everything.songs))
     assert matched.plays.sum() + gone["plays"].sum() == everything.plays.sum()
-    names = collaborative.song_names(demo_run, matched.songs)
+    names = collaborative.song_names(own_run, matched.songs)
     assert names["song_id"].tolist() == matched.songs.tolist() and names["title"].notna().all()
 
 

@@ -1,7 +1,6 @@
 """A run's tables of scores: what a line may say, and the same scores again."""
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,12 +9,6 @@ import pytest
 from msd_genre import metrics, results, runs, splits
 
 CNN = splits.training_folder("cnn-as_written")
-
-
-@pytest.fixture
-def own_run(demo_run, tmp_path):
-    """A copy of the finished run, to be spoilt."""
-    return runs.open_run(shutil.copytree(demo_run.dir, tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,17 @@ def test_a_build_killed_at_twenty_moments_ends_with_the_same_bytes(built, demo_c
     assert not left and not list((run.dir / ".scratch").iterdir())
 
 
+def test_a_build_killed_just_before_its_shards_are_in_place_reads_no_song_again(built, tmp_path):
+    run = runs.open_run(shutil.copytree(built[0].dir, tmp_path / "run"))
+    seen = shards(run.dir)
+    (run.dir / ".keys" / "songs.json").unlink()
+    (run.dir / ".scratch" / "songs").mkdir(parents=True)
+    (run.dir / "songs").rename(run.dir / ".scratch" / "songs" / "unfinished-1")  # of another process
+    build(run)
+    assert shards(run.dir) == seen and run.digest("songs") == built[0].digest("songs")
+    assert not list((run.dir / ".scratch").iterdir())
+
+
 def dask(*words):
     module = f"distributed.cli.dask_{words[0]}"
     return subprocess.Popen(
