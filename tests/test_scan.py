@@ -233,7 +233,7 @@ def test_a_build_killed_just_before_its_shards_are_in_place_reads_no_song_again(
     seen = shards(run.dir)
     (run.dir / ".keys" / "songs.json").unlink()
     (run.dir / ".scratch" / "songs").mkdir(parents=True)
-    (run.dir / "songs").rename(run.dir / ".scratch" / "songs" / "unfinished-1")  # of another process
+    (run.dir / "songs").rename(run.dir / ".scratch" / "songs" / "unfinished-1")
     build(run)
     assert shards(run.dir) == seen and run.digest("songs") == built[0].digest("songs")
     assert not list((run.dir / ".scratch").iterdir())
