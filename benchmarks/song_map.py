@@ -1,7 +1,7 @@
 """The song map with 30,000 songs in a real browser: first paint, and frames while panning.
 
-The page is opened from a file in headless chromium without a graphics card, which draws WebGL in
-software: a computer with a screen is faster. First paint is the time from the start of loading to
+The page is opened from a file in headless chromium without a graphics card: a computer with a
+screen is faster. First paint is the time from the start of loading to
 the frame after all points are drawn; beside it stands the processor time that all processes of the
 browser took for that, which other work on the machine changes less. Panning is measured as the time
 between frames while the mouse drags the map. The reference is the two seconds that a first paint
@@ -59,7 +59,7 @@ def measure(path: Path, repeats: int) -> dict:
     paints, busy, frames = [], [], []
     with sync_playwright() as started:
         where = next(filter(None, map(shutil.which, BROWSERS)))
-        arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
+        arguments = ["--headless", "--no-sandbox", "--disable-gpu"]
         browser = started.chromium.launch(executable_path=where, args=arguments)
         for _ in range(repeats):
             page = browser.new_page(viewport={"width": 1400, "height": 900})

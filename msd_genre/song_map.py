@@ -78,8 +78,8 @@ def _figure(
     "The drawing, with the sources by name that the page's script changes."
     x0, x1, y0, y1 = _whole(points)
     drawn = figure(x_range=(x0, x1), y_range=(y0, y1), match_aspect=True, tools="pan,wheel_zoom",
-                   active_scroll="wheel_zoom", toolbar_location=None, output_backend="webgl",
-                   sizing_mode="stretch_both", lod_threshold=10_000)  # fmt: skip
+                   active_scroll="wheel_zoom", toolbar_location=None, sizing_mode="stretch_both",
+                   lod_threshold=10_000)  # fmt: skip
     drawn.axis.visible = drawn.grid.visible = False
     drawn.min_border = 0
     names = {"artist": "artist_name", "title": "title", "genre": "genre", "answer": "answer"}
@@ -131,7 +131,7 @@ def map_page(
     looks = _looks(points["genre"])
     item = json_item(_figure(points, looks), "plot")
     shown = {"item": item, "genres": looks, "whole": _whole(points)}
-    bokeh = Resources(mode="inline", components=["bokeh", "bokeh-gl"], minified=True)
+    bokeh = Resources(mode="inline", components=["bokeh"], minified=True)
     said = {"title": "The song map", "lead": lead, "note": note}
     return Template(_data("song_map.html")).substitute(
         {name: html.escape(text) for name, text in said.items()},
