@@ -1100,6 +1100,31 @@ def score_intervals(
     return figure
 
 # %% ../nbs/api/71_figures.ipynb #bd0ffa01
+def _beside_zero(
+    table: pd.DataFrame,  # model, the column, low, high; a row a line
+    column: str,
+    label: str,  # of the axis
+    said: str,  # in the legend
+) -> tuple[Figure, pd.Series]:  # the drawing; whether a row's interval leaves out zero
+    "Values with their intervals beside zero, largest first; hollow where the interval holds it."
+    table = table.sort_values(column, ascending=False, kind="stable")
+    clear = (table["low"] > 0) | (table["high"] < 0)
+    heights, blue = np.arange(len(table)), OKABE_ITO["blue"]
+    figure, [[axes]] = _panels(0.3 * len(table) + 1.5)
+    axes.hlines(heights, table["low"], table["high"], color=blue, lw=2.2)
+    axes.scatter(table[column], heights, s=44, zorder=4, edgecolor=blue, linewidth=1.4,
+                 color=np.where(clear, blue, "white"))
+    axes.axvline(0, color="black", lw=1.2)
+    axes.grid(True, axis="x")
+    axes.set_yticks(heights, table["model"])
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel=label, ylabel="", ylim=(len(table) - 0.4, -0.6))
+    handles = [_handle(said, marker="o", ms=6, lw=2.2, color=blue),
+               _handle("interval holds zero", ls="", marker="o", ms=6, mfc="white", mec=blue)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure, clear
+
+
 @styled
 def differences(
     table: pd.DataFrame,  # model, difference, low, high (95 % interval), of one score
@@ -1108,23 +1133,9 @@ def differences(
 ) -> Figure:
     "Differences from a reference, largest first; filled where the interval does not hold zero."
     _check(table, ["model", "difference", "low", "high"], "differences")
-    table = table.sort_values("difference", ascending=False, kind="stable").reset_index(drop=True)
-    clear = ((table["low"] > 0) | (table["high"] < 0)).to_numpy()
-    heights, blue = np.arange(len(table)), OKABE_ITO["blue"]
-    figure, [[axes]] = _panels(0.3 * len(table) + 1.5)
-    axes.hlines(heights, table["low"], table["high"], color=blue, lw=2.2)
-    axes.scatter(table["difference"], heights, s=44, zorder=4, edgecolor=blue, linewidth=1.4,
-                 color=np.where(clear, blue, "white"))
-    axes.axvline(0, color="black", lw=1.2)
-    axes.grid(True, axis="x")
-    axes.set_yticks(heights, table["model"])
-    axes.tick_params(axis="y", length=0)
     unit = "; less is better" if score in LOWER_IS_BETTER else ""
-    axes.set(xlabel=f"{_score_name(score)}, minus that of {reference}{unit}", ylabel="",
-             ylim=(len(table) - 0.4, -0.6))
-    handles = [_handle("difference, 95 % interval", marker="o", ms=6, lw=2.2, color=blue),
-               _handle("interval holds zero", ls="", marker="o", ms=6, mfc="white", mec=blue)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    label = f"{_score_name(score)}, minus that of {reference}{unit}"
+    figure, clear = _beside_zero(table, "difference", label, "difference, 95 % interval")
     _title(figure, f"{clear.sum()} of {len(table)} differ clearly from {reference}")
     return figure
 
@@ -1254,23 +1265,9 @@ def correlations(
 ) -> Figure:
     "Correlations with their intervals beside zero; hollow where the interval holds it."
     _check(table, ["model", "value", "low", "high"], "correlations")
-    table = table.sort_values("value", ascending=False, kind="stable").reset_index(drop=True)
-    clear = ((table["low"] > 0) | (table["high"] < 0)).to_numpy()
-    heights, blue = np.arange(len(table)), OKABE_ITO["blue"]
-    figure, [[axes]] = _panels(0.3 * len(table) + 1.5)
-    axes.hlines(heights, table["low"], table["high"], color=blue, lw=2.2)
-    axes.scatter(table["value"], heights, s=44, zorder=4, edgecolor=blue, linewidth=1.4,
-                 color=np.where(clear, blue, "white"))
-    axes.axvline(0, color="black", lw=1.2)
-    axes.grid(True, axis="x")
-    axes.set_yticks(heights, table["model"])
-    axes.tick_params(axis="y", length=0)
-    axes.set(xlabel=f"{what} ({unit})".replace("-1", "−1"), ylabel="",
-             ylim=(len(table) - 0.4, -0.6))
-    handles = [_handle("with 95 % interval", marker="o", ms=6, lw=2.2, color=blue),
-               _handle("interval holds zero", ls="", marker="o", ms=6, mfc="white", mec=blue)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    top = table.iloc[0]
+    label = f"{what} ({unit})".replace("-1", "−1")
+    figure, _ = _beside_zero(table, "value", label, "with 95 % interval")
+    top = table.sort_values("value", ascending=False, kind="stable").iloc[0]
     _title(figure, f"Highest {what}: {top['model']}, {top['value']:.2f} "
                    f"({top['low']:.2f} to {top['high']:.2f})".replace("-", "−"))
     return figure

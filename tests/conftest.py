@@ -11,7 +11,7 @@ import pytest
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What needs the finished run goes to one worker, so that it is made once; other files whole."""
+    """What needs the finished run goes to one worker, which makes it once; other files whole."""
     for item in items:
         group = "demo_run" if "demo_run" in item.fixturenames else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
@@ -65,6 +65,22 @@ def own_run(demo_run, tmp_path):
     from msd_genre import runs
 
     return runs.open_run(shutil.copytree(demo_run.dir, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")  # not longer: while it is open, no test can run its own event loop
+def browser():
+    """Chromium without a window; nothing that it opens may ask the network."""
+    names = ["chromium", "chromium-browser", "google-chrome"]
+    path = next(filter(None, map(shutil.which, names)), None)
+    if not path:
+        pytest.skip("no chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+                 "--disable-component-update", "--disable-sync"]  # fmt: skip
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=path, args=arguments)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -430,10 +430,6 @@ def test_every_citation_is_in_the_bibliography_and_it_reads_without_a_warning():
 
 # ---- in a browser
 
-NAMES = ["chromium", "chromium-browser", "google-chrome"]
-BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
 LOOK = """() => ({
     broken: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src),
     bare: [...document.images].filter(i => !i.alt).map(i => i.src),
@@ -441,17 +437,6 @@ LOOK = """() => ({
         .filter(h => h.length > 1 && !document.getElementById(decodeURIComponent(h.slice(1)))),
     wide: document.documentElement.scrollWidth - window.innerWidth,
 })"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not BROWSER:
-        pytest.skip("no chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("width, scheme", [(1400, "light"), (390, "dark")])

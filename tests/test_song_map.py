@@ -1,7 +1,5 @@
 "The song map: whole in one file, safe with any title, used by mouse, keyboard and finger."
 
-import shutil
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,10 +7,6 @@ import pytest
 from msd_genre import song_map
 
 EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
-BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]
 
 
 def songs(n=60):
@@ -32,17 +26,6 @@ def address(tmp_path_factory):
     (path.parent.parent / "index.html").write_text("<title>Overview</title>")
     path.write_text(song_map.map_page(*songs(), "A test.", "Run x.", EVIL), encoding="utf-8")
     return path.as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not BROWSER:
-        pytest.skip("no chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
