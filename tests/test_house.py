@@ -68,12 +68,6 @@ def test_tensorflow_is_loaded_where_networks_are_and_nowhere_else():
     assert seen.stdout.strip() == "[]"
 
 
-def test_importing_the_package_loads_none_of_its_modules():
-    code = "import sys, msd_genre; print([m for m in ('numpy', 'pandas') if m in sys.modules])"
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert seen.stdout.strip() == "[]"
-
-
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_a_chapter_has_one_cell_of_parameters_and_defines_nothing(path):
     cells = json.loads(path.read_text())["cells"]
