@@ -76,7 +76,7 @@ def resolve_data(
     "Say where a run's songs lie. Raises `DataError` for an unknown source or one too many."
     from msd_genre.sources import data_folder, project_root
 
-    section = dict(params.get("data") or {})
+    section, folder = dict(params.get("data") or {}), None
     source = section.setdefault("source", "folder")
     if source not in DATA_SOURCES:
         raise DataError(f"data: no source {source!r}. There is: {', '.join(DATA_SOURCES)}.")
@@ -118,8 +118,11 @@ def preparation(
     "The steps before the first chapter: songs, catalog, feature store."
     from msd_genre import catalog, features
 
-    steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]
-    return [("demo songs", write_demo_songs)] * (params["data"]["source"] == "demo") + steps
+    steps: list[tuple[str, Callable[[Run], object]]] = [
+        ("catalog", catalog.build_catalog), ("features", features.build_store)
+    ]  # fmt: skip
+    first = params["data"]["source"] == "demo"
+    return [("demo songs", write_demo_songs), *steps] if first else steps
 
 # %% ../nbs/api/81_cli.ipynb #5aa5ef95
 def song_options(command: Callable) -> Callable:
@@ -401,7 +404,7 @@ def predict(
 
     if song is None and lyrics is None:
         raise click.UsageError("name a SONG, or --lyrics FILE")
-    given = bool(model) and (Path(model) / "about.json").is_file()
+    given = model is not None and (Path(model) / "about.json").is_file()
     run = None if given else run_dir
     click.echo(str(new_song.predict(song, lyrics, run=run, model=model, k=k)))
 
@@ -516,14 +519,11 @@ def write(folder: str, songs: int, seed: int, like: str | None, fitted: str | No
     from msd_genre.demo import PARAMETERS, like_songs, write_demo
     from msd_genre.fit import read_fit
 
-    options = {"n_songs": songs, "seed": seed}
-    if fitted:
-        options["parameters"] = replace(PARAMETERS, fit=read_fit(fitted))
+    drawn_from = replace(PARAMETERS, fit=read_fit(fitted)) if fitted else PARAMETERS
     if like:
-        drawn_from = options.get("parameters", PARAMETERS)
-        options["n_songs"], options["parameters"] = like_songs(like, drawn_from)
-    written = write_demo(Path(folder), **options)
-    click.echo(f"{options['n_songs']:,} fictional songs in {written}")
+        songs, drawn_from = like_songs(like, drawn_from)
+    written = write_demo(Path(folder), n_songs=songs, seed=seed, parameters=drawn_from)
+    click.echo(f"{songs:,} fictional songs in {written}")
 
 
 @demo.command()

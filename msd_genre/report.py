@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, Any
 
 import nbformat
 import papermill
@@ -115,8 +115,10 @@ def imported_modules(
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom) and node.module == "msd_genre":
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("msd_genre."):
-            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and (module := node.module or "").startswith(
+            "msd_genre."
+        ):
+            names.add(module.split(".")[1])
         elif isinstance(node, ast.Import):
             names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("msd_genre.")}
     return sorted(names)
@@ -203,7 +205,8 @@ def _kernel_manager(trace: Path, log: IO) -> type[AsyncKernelManager]:
         def kernel_spec(self) -> KernelSpec:
             return spec
 
-        async def start_kernel(self, **options) -> None:
+        # The library's own asynchronous manager replaces the method of the other one so.
+        async def start_kernel(self, **options) -> None:  # type: ignore[override]
             "As any kernel manager does."
             await super().start_kernel(stderr=log, **options)
 
@@ -470,16 +473,16 @@ def documentation(
     if not ((nbs.parent / "settings.ini").is_file() and importlib.util.find_spec("nbdev")):
         return nbs
     pages = nbs.parent / "_proc"
-    command = [sys.executable, resource("document.py"), str(nbs), str(pages)]
+    command = [sys.executable, str(resource("document.py")), str(nbs), str(pages)]
     done = subprocess.run(command, cwd=nbs.parent, capture_output=True, text=True)
     if done.returncode:
         raise ReportError(f"nbdev cannot make the pages of {nbs}:\n{_last_lines(done.stderr)}")
     return pages
 
 # %% ../nbs/api/80_report.ipynb #2446decb
-def _listed(item: object, folder: Path) -> Iterator[dict]:
+def _listed(entry: str | dict, folder: Path) -> Iterator[dict]:
     "An entry of the sidebar with its `*` resolved to the notebooks that are there."
-    item = {"href": item} if isinstance(item, str) else dict(item)
+    item: dict[str, Any] = {"href": entry} if isinstance(entry, str) else dict(entry)
     if "contents" in item:
         given = item["contents"]
         inner = given if isinstance(given, list) else [given]
