@@ -1,5 +1,6 @@
 """The package by itself: what its wheel holds and asks for, and that it works alone."""
 
+import ast
 import email
 import json
 import shutil
@@ -173,3 +174,19 @@ def test_what_needs_the_notebook_tools_names_their_extra(in_empty_environment, t
     seen = in_empty_environment(["report", "mine.yaml"])
     assert "comes with the extra `report`" in seen.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_guide_names_every_extra_and_every_public_name():
+    """Execute nbs/guides/the_package.ipynb again where this fails; CONTRIBUTING says how."""
+    cells = json.loads((ROOT / "nbs" / "guides" / "the_package.ipynb").read_text())["cells"]
+    shown = [one["data"]["text/markdown"] for cell in cells for one in cell.get("outputs", [])
+             if "text/markdown" in one.get("data", {})]  # fmt: skip
+    extras, names = "".join(shown[0]), "".join(shown[-1])
+    assert not [extra for extra in PROJECT["optional-dependencies"] if f"`{extra}`" not in extras]
+    for page in (ROOT / "nbs" / "api").glob("*.ipynb"):
+        module = page.stem.split("_", 1)[1]
+        tree = ast.parse((ROOT / "msd_genre" / f"{module}.py").read_text())
+        listed = next(ast.literal_eval(node.value) for node in tree.body
+                      if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets))
+        section = names.partition(f"](../api/{page.name})")[2].partition("[**")[0]
+        assert not [name for name in listed if f"`{name}`" not in section], module
