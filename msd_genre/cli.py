@@ -404,7 +404,7 @@ def predict(
 
     if song is None and lyrics is None:
         raise click.UsageError("name a SONG, or --lyrics FILE")
-    given = model is not None and (Path(model) / "about.json").is_file()
+    given = bool(model and (Path(model) / "about.json").is_file())
     run = None if given else run_dir
     click.echo(str(new_song.predict(song, lyrics, run=run, model=model, k=k)))
 
