@@ -39,11 +39,12 @@ test: $(READY) ## lessons and tests; those on real songs where MSD_GENRE_DATA is
 	$(BIN)/nbdev_test --path nbs/guides --n_workers 0 --do_print
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-check: $(READY) ## what a commit must pass: exported, clean, no difference in git, linted, tested
+check: $(READY) ## what a commit must pass: exported, clean, no difference in git, linted, typed, tested
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
 	git diff --exit-code --stat
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(MAKE) test
 
 lab: $(READY) ## JupyterLab on the notebooks
@@ -78,4 +79,4 @@ lock: ## requirements.lock from pyproject.toml (needs uv)
 	  --quiet --upgrade pyproject.toml -o requirements.lock
 
 clean: ## remove what was made, but for the environment and the raw data
-	rm -rf runs _site _proc build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf runs _site _proc build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

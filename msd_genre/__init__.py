@@ -1,5 +1,10 @@
 __version__ = "0.1.0"
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .new_song import predict as predict
+
 
 def __getattr__(name: str) -> object:
     "`msd_genre.predict`, loaded when it is asked for: importing the package stays instant."

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -155,10 +156,10 @@ class Features:
 # %% ../nbs/api/45_classical.ipynb #bc0b0368
 def _better(
     validation: Songs,
-    candidates: Iterable[tuple[Features, object]],  # fitted
-) -> tuple[Features, object]:
+    candidates: Iterable[tuple[Features, Any]],  # fitted
+) -> tuple[Features, Any]:
     "The first of those with the highest macro-F1 on validation."
-    def score(pair: tuple[Features, object]) -> float:
+    def score(pair: tuple[Features, Any]) -> float:
         answers = pair[1].predict(pair[0].matrix(validation))
         return f1_score(validation.genres, answers, average="macro", zero_division=0)
 
@@ -198,7 +199,7 @@ def _fit_trees(
 class Learned:
     "One or more fitted models that answer together."
 
-    members: list[tuple[Features, object]]  # what each sees, and the model
+    members: list[tuple[Features, Any]]  # what each sees, and the model
 
     def predict_proba(self, songs: Songs) -> np.ndarray:  # (n, n_classes) rows sum to 1
         "Probabilities of the genres, in the order of the alphabet."
@@ -227,7 +228,7 @@ def _members(
 # %% ../nbs/api/45_classical.ipynb #5a3cd34f
 def _answer(
     run: Run, name: str, parts: dict[str, Songs], classes: np.ndarray, seen: tuple, seed: int
-) -> tuple[object, int, dict[str, np.ndarray]]:  # model or None, its parameters, part -> (n, k)
+) -> tuple[Any, int, dict[str, np.ndarray]]:  # model or None, its parameters, part -> (n, k)
     "Learn from train, answer for the other parts."
     train, asked = parts["train"], {part: parts[part] for part in ("validation", "test")}
     shares = _shares(train, classes)
@@ -278,7 +279,7 @@ def _build(
     songs = load_songs(run, np.unique(split["track_id"].to_numpy(str)))
     learnt = split.loc[split["part"] == "train", "track_id"].to_numpy(str)
     asked = {part: expand(split, part, seed=None).astype(str) for part in ("validation", "test")}
-    parts = {part: songs.take(np.searchsorted(songs.track_ids, track_ids))
+    parts = {part: songs.take(np.asarray(np.searchsorted(songs.track_ids, track_ids)))
              for part, track_ids in (asked | {"train": learnt}).items()}
     check_fitted(split, parts["train"].track_ids, f"the baseline {name}")
     classes, begun = np.unique(parts["train"].genres), time.perf_counter()

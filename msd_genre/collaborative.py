@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -138,7 +139,9 @@ def shuffle_plays(
 
 # %% ../nbs/api/62_collaborative.ipynb #60b74cb5
 ENGINES = ("implicit", "spark")
-WEIGHTINGS = {"count": lambda plays: plays, "log": np.log1p, "binary": np.ones_like}
+WEIGHTINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "count": lambda plays: plays, "log": np.log1p, "binary": np.ones_like,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -187,8 +190,8 @@ def als(
     if not counts.nnz:
         raise CollaborativeError("no plays: there is nothing to learn from")
     weighed = strengths(counts, weighting)
-    settings = {"rank": rank, "alpha": alpha, "regularization": regularization,
-                "iterations": iterations, "seed": seed}
+    settings: dict[str, Any] = {"rank": rank, "alpha": alpha, "regularization": regularization,
+                                "iterations": iterations, "seed": seed}
     if engine == "spark":
         factors = _by_spark(weighed, **settings, master=master, shared=shared)
     else:
@@ -254,7 +257,7 @@ def _by_implicit(
         )  # fmt: skip
         try:
             model.fit(_confidence(weighed, alpha), show_progress=weighed.nnz > 5_000_000,
-                      callback=say and (lambda number, seconds, loss: say(number, seconds)))
+                      callback=say and (lambda *state: say(*state[:2])))  # number, seconds, loss
         except Exception as error:  # its own error has no class that is public
             if "NaN" not in str(error):
                 raise

@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -269,11 +269,11 @@ def _artists(
 ) -> tuple[np.ndarray, np.ndarray]:  # (n,) artist of a track, (n_artists,) genre of an artist
     "Artists with their tracks side by side, and genres that follow the shares."
     if p.roster:
-        genres, sizes = zip(*p.roster, strict=True)
-        known = np.array([p.names.index(genre) if genre else -1 for genre in genres])
-        rest = max(0, n - sum(sizes))
+        names, songs = zip(*p.roster, strict=True)
+        known = np.array([p.names.index(genre) if genre else -1 for genre in names])
+        rest = max(0, n - sum(songs))
         known = np.append(known, rng.choice(len(p.shares), rest, p=p.shares))
-        return np.repeat(np.arange(len(known)), [*sizes, *[1] * rest])[:n], known
+        return np.repeat(np.arange(len(known)), [*songs, *[1] * rest])[:n], known
     log_mean, log_sd = p.artist_songs
     sizes = np.ceil(np.exp(rng.normal(log_mean, log_sd, n))).astype(int)
     sizes = np.minimum(sizes, max(3, n // 40))
@@ -445,7 +445,7 @@ def invented_title(rng: np.random.Generator) -> str:
 
 # %% ../nbs/api/25_demo.ipynb #41a86ce5
 def song_vector(
-    track: NamedTuple,  # a row of the plan
+    track: Any,  # a row of the plan
     seed: int,
     p: DemoParameters,
 ) -> dict[str, float]:  # statistic -> value
@@ -703,7 +703,7 @@ def _less_used_fields(duration_s: float, rng: np.random.Generator) -> dict[str, 
 
 
 def make_sound(
-    track: NamedTuple,  # a row of the plan
+    track: Any,  # a row of the plan
     seed: int,
     p: DemoParameters = PARAMETERS,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:  # arrays by name, fields of analysis/songs
@@ -759,7 +759,7 @@ def _terms(
 
 
 def make_artist(
-    track: NamedTuple,  # a row of the plan
+    track: Any,  # a row of the plan
     n_artists: int,  # artists that others can be similar to
     seed: int,
     p: DemoParameters = PARAMETERS,
@@ -797,7 +797,7 @@ def make_artist(
 
 
 def _title(
-    track: NamedTuple,  # a row of the plan
+    track: Any,  # a row of the plan
     rng: np.random.Generator,  # of the song's facts, from its beginning
     p: DemoParameters,
 ) -> str:
@@ -808,7 +808,7 @@ def _title(
 
 
 def make_facts(
-    track: NamedTuple,  # a row of the plan
+    track: Any,  # a row of the plan
     seed: int,
     p: DemoParameters = PARAMETERS,
 ) -> dict:  # fields of metadata/songs and musicbrainz/songs
@@ -856,7 +856,7 @@ def _table(
     "The row of a table from the fields that it has."
     dtype = _empty_file()[1][name][1]
     row = np.zeros(1, dtype=dtype)
-    for column in fields.keys() & set(dtype.names):
+    for column in fields.keys() & set(dtype.names or ()):
         value = fields[column]
         row[column] = value.encode() if isinstance(value, str) else value
     return row
@@ -880,15 +880,14 @@ def song_bytes(
 
 
 def make_song(
-    track: NamedTuple,  # a row of the plan
+    track: Any,  # a row of the plan
     artist: tuple[dict[str, np.ndarray], dict],  # what `make_artist` gave
     seed: int,
     p: DemoParameters = PARAMETERS,
 ) -> bytes:  # the HDF5 file, cut short where the plan says so
     "The file of one track."
-    sound, fields = make_sound(track, seed, p)
-    fields = fields | artist[1] | make_facts(track, seed, p)
-    fields |= {
+    sound, measured = make_sound(track, seed, p)
+    fields = measured | artist[1] | make_facts(track, seed, p) | {
         "track_id": identifier("TR", track.Index, seed),
         "audio_md5": hashlib.md5(f"{seed} {track.Index}".encode()).hexdigest(),
     }
@@ -993,7 +992,7 @@ def word_frequencies(
 
 # %% ../nbs/api/25_demo.ipynb #172b1a74
 def make_lyrics(
-    track: NamedTuple,  # a row of the plan
+    track: Any,  # a row of the plan
     words: Words,
     seed: int,
     p: DemoParameters = PARAMETERS,
@@ -1010,8 +1009,8 @@ def make_lyrics(
     if track.foreign:
         weight = p.foreign_words * words.foreign + (1 - p.foreign_words) * weight
     if np.isfinite(p.artist_words):
-        own = stream(seed, "artist vocabulary", track.artist)
-        weight = own.standard_gamma(p.artist_words * weight) + 1e-12
+        vocabulary = stream(seed, "artist vocabulary", track.artist)
+        weight = vocabulary.standard_gamma(p.artist_words * weight) + 1e-12
         weight /= weight.sum()
     concentration = p.song_words * np.exp(p.repeating * rng.standard_normal())
     weight = rng.standard_gamma(concentration * weight) + 1e-12
@@ -1051,7 +1050,7 @@ def broken_rows(
 
 
 def track_lines(
-    track: NamedTuple,  # a row of the plan
+    track: Any,  # a row of the plan
     artist_name: str,
     words: Words,
     seed: int,
@@ -1135,12 +1134,12 @@ def plays_of(
     rng = stream(seed, "listener", listener)
     n = int(np.ceil(np.exp(rng.normal(*p.log_songs_by_listener))))
     by_taste, shares = rng.binomial(n, p.taste), (p.first_favourite, 1 - p.first_favourite)
-    wanted = {(): n - by_taste}
+    wanted: dict[tuple, int] = {(): n - by_taste}
     for k, style in zip(rng.multinomial(by_taste, shares),
                         rng.choice(len(p.shares), 2, p=p.shares).tolist(), strict=True):
         loyal, scene = rng.binomial(k, p.loyal), int(rng.integers(p.scenes))
-        for key, some in (((style,), k - loyal), ((style, scene), loyal)):
-            key = key if key in fame else ()
+        for group, some in (((style,), k - loyal), ((style, scene), loyal)):
+            key = group if group in fame else ()
             wanted[key] = wanted.get(key, 0) + some
     played = []
     for key, k in wanted.items():

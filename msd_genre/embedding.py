@@ -12,6 +12,7 @@ __all__ = ['SCORE_TITLES', 'SPACES', 'NOISE', 'LEAST_ARTISTS', 'PITCH_CLASSES', 
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,23 +85,23 @@ def neighbour_purity(
     Raises `EmbeddingError` for vectors, labels and groups of unequal number, too few, or not
     finite.
     """
-    groups = pd.Series(range(len(vectors)) if groups is None else list(groups))
-    own = groups.map(groups.value_counts())  # songs of each song's group, with itself
+    group = pd.Series(range(len(vectors)) if groups is None else list(groups))
+    own = group.map(group.value_counts())  # songs of each song's group, with itself
     vectors = _validate_vectors(vectors, max(k) + own.max(), f"k = {max(k)}")
-    labels = pd.Series(list(labels))
-    if not len(labels) == len(groups) == len(vectors):
+    label = pd.Series(list(labels))
+    if not len(label) == len(group) == len(vectors):
         raise EmbeddingError(
-            f"found {len(vectors)} vectors, {len(labels)} labels and {len(groups)} groups: one each"
+            f"found {len(vectors)} vectors, {len(label)} labels and {len(group)} groups: one each"
         )
     searched = max(k) + own.max() - 1
     nearest = NearestNeighbors(n_neighbors=searched).fit(vectors).kneighbors(return_distance=False)
-    is_own = groups.to_numpy()[nearest] == groups.to_numpy()[:, None]
+    is_own = group.to_numpy()[nearest] == group.to_numpy()[:, None]
     others = np.argsort(is_own, axis=1, kind="stable")[:, : max(k)]
     nearest = np.take_along_axis(nearest, others, axis=1)
-    same = labels.to_numpy()[nearest] == labels.to_numpy()[:, None]
-    alike = pd.DataFrame({"label": labels, "group": groups})
+    same = label.to_numpy()[nearest] == label.to_numpy()[:, None]
+    alike = pd.DataFrame({"label": label, "group": group})
     alike_own = alike.groupby(["label", "group"])["label"].transform("size")
-    chance = ((labels.map(labels.value_counts()) - alike_own) / (len(labels) - own)).mean()
+    chance = ((label.map(label.value_counts()) - alike_own) / (len(label) - own)).mean()
     rows = []
     for n_neighbours in k:
         share = pd.Series(same[:, :n_neighbours].mean(axis=1))
@@ -404,7 +405,7 @@ def make_retrieval(
         spaces = {one: read_space(run, **line) for one, line in lines.items()} | given
         found = {one: song_scores(space, k, "language" if "language" in space else None, seed)
                  for one, space in spaces.items()}
-        tables, base = [], found.get(reference)
+        tables, base = [], found.get(reference or "")
         for songs in found.values():
             same = base is not None and songs["track_id"].equals(base["track_id"])
             tables.append(retrieval_scores(songs, n_boot, seed, reference=base if same else None))
@@ -471,11 +472,11 @@ def medoids(
     n_songs: int = 3,  # at most so many a cluster, no artist twice
 ) -> dict[int, list[int]]:  # cluster -> row numbers, the most central first
     "Songs that stand for a cluster: those with the smallest mean distance to its others."
-    artists, chosen = np.asarray(artists), {}
+    names, chosen = np.asarray(artists), {}
     for cluster in sorted(set(clusters.tolist()) - {NOISE}):
         rows = np.flatnonzero(clusters == cluster)
         central = rows[np.argsort(pairwise_distances(vectors[rows]).mean(axis=1), kind="stable")]
-        first = ~pd.Series(artists[central]).duplicated().to_numpy()
+        first = ~pd.Series(names[central]).duplicated().to_numpy()
         chosen[cluster] = central[first][:n_songs].tolist()
     return chosen
 
@@ -724,7 +725,7 @@ def describe_clusters(
     return pd.DataFrame(rows or [none])
 
 
-def _said(row: tuple) -> str:
+def _said(row: Any) -> str:  # a row of the table
     "One finding: `language es 82% (expected 11%)`."
     if row.value:
         return f"{row.property} {row.value} {row.inside:.0%} (expected {row.expected:.0%})"

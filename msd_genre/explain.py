@@ -74,7 +74,7 @@ def reference_song(
         mean = (known[known.any(axis=2)] if array.ndim == 3 else known).mean(axis=0)
         if kind == "zeros":
             mean = np.zeros_like(mean)
-            if array.ndim == 2 and name in (songs.scale or {}):
+            if array.ndim == 2 and songs.scale and name in songs.scale:
                 shift, deviation = (np.array(one, np.float32) for one in songs.scale[name])
                 mean = -shift / deviation
         found[name] = np.broadcast_to(mean, array.shape[1:]).astype(np.float32)
@@ -387,9 +387,10 @@ def _lyric_words(
     if "lyrics" in songs.inputs:
         vectors = run.read("lyrics/stem_vectors.npy")
         deviation = np.array((songs.scale or {}).get("lyrics", [0, 1])[1], float)
-        train, how = np.unique(songs.rows["train"]), (network.plan.weighting, songs.idf)
-        usual = np.asarray(word_weights(counts[place[train]], *how).mean(axis=0)).ravel()
-        own = word_weights(counts[place[rows]], *how).toarray()
+        train, weighting = np.unique(songs.rows["train"]), str(network.plan.weighting)
+        learnt = word_weights(counts[place[train]], weighting, songs.idf)
+        usual = np.asarray(learnt.mean(axis=0)).ravel()
+        own = word_weights(counts[place[rows]], weighting, songs.idf).toarray()
     for song, row in enumerate(rows):
         if "lyrics" in songs.inputs:
             added = word_attributions(own[song], usual, vectors, gradients["lyrics"][song],
@@ -451,8 +452,8 @@ def _filters(
         return (table.rename(columns={"song": "track_id"}), activity,
                 {"without_top": nothing, "without_random": nothing})
     both = {name: np.concatenate([reference[name][None], inputs[name]]) for name in inputs}
-    start, *ends = song_vectors(network.model, both)
-    ends = np.array(ends)
+    start, *others = song_vectors(network.model, both)
+    ends = np.array(others)
     table = filter_attributions(network.model, ends, genres, start, steps)
     added = table["attribution"].to_numpy().reshape(len(rows), -1)
     k, rng = min(_TOP, added.shape[1]), np.random.default_rng(seed)

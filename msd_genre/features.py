@@ -152,7 +152,8 @@ def open_store(
         raise FeatureError(f"no feature store in {folder}: `msd-genre report` builds it")
     file = h5py.File(path)
     ids = np.array(file["track_id"].asstr()[:], "U18")
-    return Store(file, ids, *(file[name] for name in ARRAYS), list(file.attrs["summary_names"]))
+    arrays = {name: file[name] for name in ARRAYS}
+    return Store(file, ids, **arrays, summary_names=list(file.attrs["summary_names"]))
 
 # %% ../nbs/api/21_features.ipynb #701e02aa
 LAGS = (1, 2, 4, 8, 16)  # segments

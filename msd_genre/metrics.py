@@ -347,12 +347,12 @@ def _tallies(truth: np.ndarray, probability: np.ndarray) -> dict[str, csr_array]
 def _genre_scores(tallies: dict, rankings: tuple, weights: np.ndarray) -> dict[str, np.ndarray]:
     "What the macro scores are means of: (genres, resamples), 0 where a genre has no weight."
     true, answered, right = (tallies[name] @ weights for name in ("true", "answered", "right"))
-    present = true > 0
+    (seen, hits, bounds), present = rankings, true > 0
     return {
         "present": present,
         "balanced_accuracy": right / np.where(present, true, 1),
         "macro_f1": 2 * right / np.where(present, true + answered, 1),
-        "ap": _average_precision(*rankings, weights),
+        "ap": _average_precision(seen, hits, bounds, weights),
     }
 
 

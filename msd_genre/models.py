@@ -23,7 +23,7 @@ PARTS = (*VECTORS, "segments")  # of the input of `joint`
 POOLINGS = ("mean", "max", "l2")  # over time, after the CNN's last convolution
 _HEAD = {"dense_units": (128, 128), "embedding_units": 50, "l1": 0.01, "l2": 0.01}
 _FREE = {"l1": 0.0, "l2": 0.0}
-_SIZES = {
+_SIZES: dict[str, dict] = {
     "baseline": _HEAD,
     "cnn": _HEAD | {"filters": (128, 128, 256), "kernel": 4, "pools": (4, 2, 2),
                     "pooling": ("mean",)},
@@ -32,7 +32,7 @@ _SIZES = {
     "joint": {"parts": PARTS[:4], "embedding_units": 50, "activation": "linear", "noise": 0.7,
               "dropout": 0.0, "filters": (32, 32), "kernel": 8, "pool": 4, "l1": 0.0, "l2": 0.003},
 }  # fmt: skip
-_VARIANT_SIZES = {
+_VARIANT_SIZES: dict[tuple[str, str], dict] = {
     ("cnn", "as_written"): {"conv_activation": "relu"},
     ("cnn", "as_coded"): {"conv_activation": "linear"},
     ("lstm", "as_written"): _FREE,
@@ -301,7 +301,8 @@ def build_model(
     if n_classes < 2:
         raise ModelError(f"found {n_classes} classes, expected 2 or more to tell apart")
     if name == "joint":
-        if missing := [part for part in sizes["parts"] if part not in (shapes or {})]:
+        shapes = shapes or {}
+        if missing := [part for part in sizes["parts"] if part not in shapes]:
             raise ModelError(f"the joint network needs the shape of {', '.join(missing)}")
         return _joint(n_classes, shapes, sizes)
     inputs = _inputs(n_frames, lyric_dim)

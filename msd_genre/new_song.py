@@ -54,8 +54,8 @@ def count_lyrics(
 ) -> sparse.csr_array:  # (1, n_stems) int32
     "How often each stem stands in a text."
     text = text.casefold().replace("\u2019", "'")
-    for contraction, words in _WRITTEN_OUT:
-        text = re.sub(contraction, words, text)
+    for contraction, written_out in _WRITTEN_OUT:
+        text = re.sub(contraction, written_out, text)
     words = [re.sub(r"[^\w]|_", "", word) for word in text.split()]
     counted = Counter(_stem(word) for word in words if word)
     place = {stem: column for column, stem in enumerate(stems)}
@@ -211,16 +211,18 @@ def judge(
     k: int = 10,  # how many nearest songs
 ) -> Answer:
     "What a network says of a song that is read already. Raises `NewSongError`."
-    counted = sparse.issparse(lyrics)
-    counts = lyrics if counted else count_lyrics(lyrics or "", predictor.stems)
-    notes = _notes(sound, counted or bool(lyrics), counts.nnz)
+    if lyrics is None or isinstance(lyrics, str):
+        counts, told = count_lyrics(lyrics or "", predictor.stems), bool(lyrics)
+    else:
+        counts, told = lyrics, True
+    notes = _notes(sound, told, counts.nnz)
     options = {name: predictor.recipe[name] for name in ("n_frames", "offset")}
     raw = one_song(sound.segments, sound.facts, counts, **options)
     chances, vectors = predictor.predict(raw)
     genres = pd.Series(chances[0], predictor.classes).sort_values(ascending=False, kind="stable")
     near = place = None
     if space is not None:
-        own = np.flatnonzero(space.songs["track_id"].to_numpy() == sound.track_id)
+        own = np.flatnonzero(space.songs["track_id"].to_numpy() == sound.track_id).tolist()
         near = nearest_songs(space, vectors[0], raw.summary[0], counts, k, own)
         if places is not None and len(on := places[places["track_id"] != sound.track_id]):
             rows = pd.Index(space.songs["track_id"]).get_indexer(on["track_id"])
@@ -261,7 +263,7 @@ def predict(
         predictor = open_exported(model)
     elif predictor is None or run is not None:
         run = run if isinstance(run, Run) else open_run(run or "runs/demo")
-        predictor = predictor or open_predictor(run, model and str(model))
+        predictor = predictor or open_predictor(run, None if model is None else str(model))
         space = space or open_space(run, predictor=predictor)
     places = open_map(run, predictor.name) if isinstance(run, Run) and space else None
     return judge(predictor, sound, text, space, places, k)

@@ -305,7 +305,7 @@ def score_bins(
     for name in [*each, "one answer"]:
         answer, mean = each.get(name, (None, None))
         right = bins == (constant["accuracy"] if answer is None else answer)
-        off = np.abs(bins - (constant["distance"] if answer is None else
+        off = np.abs(bins - (constant["distance"] if mean is None else
                              np.round(mean))).astype(float)
         for score, values in (("accuracy", right.astype(float)), ("distance in bins", off)):
             rows.append((name, score, values.mean(), *_ends(values @ share, level)))

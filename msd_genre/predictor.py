@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -85,14 +85,15 @@ def one_song(
 ) -> RawSongs:  # n = 1
     "A song from outside, cut and summed up as the songs of a store are."
     if segments is None:
-        frames = [np.zeros((1, n_frames, *more), np.float32) for more in ((12,), (12,), ())]
+        silent = np.zeros((1, n_frames, 12), np.float32)
         nothing = pd.DataFrame([{"key": 0}]).reindex(columns=FACTS)
         summary = np.full((1, N_SUMMARY), np.nan, np.float32)
-        return RawSongs(*frames, summary, nothing, counts)
+        return RawSongs(silent, silent.copy(), silent[:, :, 0].copy(), summary, nothing, counts)
     arrays = (segments.chroma, segments.timbre, segments.start_s)
-    frames = [cut(array, n_frames, offset)[None] for array in arrays]
+    chroma, timbre, start_s = (cut(array, n_frames, offset)[None] for array in arrays)
     known = pd.DataFrame([{"n_segments": len(segments.start_s)} | facts]).reindex(columns=FACTS)
-    return RawSongs(*frames, summarize(segments, facts["key"])[None], known, counts)
+    summary = summarize(segments, facts["key"])[None]
+    return RawSongs(chroma, timbre, start_s, summary, known, counts)
 
 # %% ../nbs/api/55_predictor.ipynb #d2b00f62
 def _input(
@@ -265,7 +266,8 @@ def _write_parts(
     run.read("lyrics/stems.parquet").to_parquet(folder / "stems.parquet")
     np.save(folder / "stem_vectors.npy", predictor.stem_vectors)
     shown = _check_song(predictor)
-    np.savez(folder / "check.npz", answer=predict(predictor.network, shown)[0], **shown)
+    arrays: dict[str, Any] = {"answer": predict(predictor.network, shown)[0], **shown}
+    np.savez(folder / "check.npz", **arrays)
 
 # %% ../nbs/api/55_predictor.ipynb #8e3fd702
 LIMITS = """- Genres are those of the labels below, one a song; others do not exist for the model.

@@ -151,8 +151,9 @@ def make_table(
     """
     if kind not in _KINDS:
         raise ResultError(f"no kind {kind!r} of table; there is {', '.join(_KINDS)}")
-    recipe = {"kind": kind, "lines": [_checked(line) for line in lines], "n_boot": n_boot}
-    trainings = sorted({folder for line in recipe["lines"] for folder in line["folders"]})
+    checked = [_checked(line) for line in lines]
+    recipe = {"kind": kind, "lines": checked, "n_boot": n_boot}
+    trainings = sorted({folder for line in checked for folder in line["folders"]})
     run.make(
         name, lambda path: _write(run, recipe, path), params=recipe, modules=["results"],
         inputs=["catalog.parquet", "features", "split.parquet",

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -101,8 +102,8 @@ def source_digest(
     below: bool = True,  # whether with all that they import from the package
 ) -> str:  # hexadecimal SHA-256
     "The digest of the code of modules."
-    return value_digest({name: _module(name)[0] for name in
-                         (module_closure(names) if below else sorted(names))})
+    found = {name: _module(name) for name in (module_closure(names) if below else sorted(names))}
+    return value_digest({name: module[0] for name, module in found.items() if module})
 
 # %% ../nbs/api/05_runs.ipynb #a9de0aab
 STAMPED = ["tensorflow", "keras", "numpy", "scipy", "pandas", "scikit-learn", "h5py", "gensim",
@@ -206,7 +207,7 @@ class Run:
     def read(
         self,
         name: str,  # .parquet, .csv, .json, .npy or .npz (a sparse matrix)
-    ) -> "pd.DataFrame | np.ndarray | sparse.csr_array | dict | list":
+    ) -> Any:  # a table, an array, a sparse matrix, a dict or a list
         "An artefact's content, by its suffix."
         path = self.path(name)
         readers = {

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import h5py
 import numpy as np
@@ -252,7 +252,7 @@ def _members(place: Place, recipe: Recipe) -> Iterator[tuple[SongFile, Callable[
         yield SongFile("", "", None, ""), partial(_fail, error)
 
 
-def _fail(error: SongError) -> None:
+def _fail(error: SongError) -> NoReturn:
     raise error
 
 
@@ -330,10 +330,9 @@ def check_workers(
     try:
         client.wait_for_workers(1, timeout=60)
     except TooLate as error:
-        raise ScanError(
-            f"the Dask scheduler {client.scheduler.address} has no workers: start some with "
-            f"`dask worker {client.scheduler.address}`"
-        ) from error
+        address = getattr(client.scheduler, "address", "at no address")
+        raise ScanError(f"the Dask scheduler {address} has no workers: start some with "
+                        f"`dask worker {address}`") from error
     for worker, (sees, code) in client.run(_look, folder).items():
         if not sees:
             raise ScanError(
@@ -434,7 +433,9 @@ def plan(
     storage_options: dict | None = None,  # for an address of fsspec
 ) -> tuple[list[Task], list, int | None]:  # tasks; what the songs' artefact depends on; songs
     "What there is to read. Raises `SourceError` where there are no songs."
-    tasks, seen, n = [], [], 0
+    tasks: list[Task] = []
+    seen: list[tuple] = []
+    n: int | None = 0
     for place in open_places(layout.songs, storage_options):
         prefix = _prefix(place, layout)
         if place.streams:

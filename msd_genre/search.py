@@ -24,6 +24,7 @@ from .training import Plan, TrainingError, compile_model, fit, load_songs, predi
 with warnings.catch_warnings():  # its progress bar asks for a widget that the chapters do not use
     warnings.filterwarnings("ignore", message="IProgress not found")
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
 # %% ../nbs/api/52_search.ipynb #07fda27c
 GRID = {
@@ -117,7 +118,7 @@ def _try(run: Run, plan: Plan, space: dict, scratch: Path, trial: optuna.Trial) 
 def _search(run: Run, name: str, plan: Plan, space: dict, n_trials: int, path: Path) -> None:
     "All trials, from where the journal ends; writes the table."
     scratch = run.scratch(name)
-    journal = optuna.storages.journal.JournalFileBackend(str(scratch / "journal.log"))
+    journal = JournalFileBackend(str(scratch / "journal.log"))
     storage = optuna.storages.JournalStorage(journal)
     over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -164,7 +164,7 @@ def make_places(
     chosen = {"seed": seed, "perplexity": perplexity}
 
     def build(path: Path) -> None:
-        plane = tsne(space.vectors[rows], **chosen)
+        plane = tsne(space.vectors[rows], seed=seed, perplexity=perplexity)
         table = space.songs.iloc[rows][["track_id"]].reset_index(drop=True)
         table.assign(x=plane[:, 0], y=plane[:, 1]).to_parquet(path)
 

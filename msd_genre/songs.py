@@ -21,14 +21,14 @@ import tarfile
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from types import EllipsisType
-from typing import BinaryIO, ClassVar, TypeVar
+from typing import IO, Any, BinaryIO, ClassVar, TypeVar, cast
 
 import fsspec
 import h5py
@@ -190,7 +190,7 @@ class SongError(ValueError):
     ):
         self.path = None if path is None else Path(path)
         self.reason = reason
-        super().__init__(f"{self.path.name}: {reason}" if path is not None else reason)
+        super().__init__(f"{self.path.name}: {reason}" if self.path is not None else reason)
 
     def __reduce__(self):
         # An exception travels between processes by its arguments, which are not the message.
@@ -599,7 +599,8 @@ def _read_metadata(
     name: Path | str | None,  # for the error
 ) -> dict:  # METADATA_FIELDS
     "The fields of the three tables that the catalog keeps."
-    rows, song = {}, {}
+    rows: dict[str, np.void] = {}
+    song: dict[str, Any] = {}
     for wanted, (table, field) in METADATA_FIELDS.items():
         if table not in rows:
             found = dataset(table)
@@ -669,7 +670,7 @@ def _content(path: Path) -> bytes:
 
 def read_song(
     file: Path | str | bytes,  # a song file, or its content
-    name: str | None = None,  # for content: the file's name where it is from; None: unknown
+    name: Path | str | None = None,  # for content: the file's name where it is from; None: unknown
     terms: bool = False,  # whether to read `artist_terms` too
     dtype: type = np.float64,  # of the segments; np.float32 halves them
 ) -> Song:
@@ -731,6 +732,10 @@ class Place:
         "The bytes of a song file. Raises `SongError`, `PlaceError`."
         raise NotImplementedError
 
+    def stream(self) -> Iterator[tuple[SongFile, bytes]]:
+        "Each song file with its content, in one pass, where the place `streams`."
+        raise NotImplementedError
+
     def read(
         self,
         file: SongFile,  # one of `files()`
@@ -743,7 +748,7 @@ class Place:
         return read_song(self.content(file), name=file.path, terms=terms, dtype=dtype)
 
 
-def _in_order(found: Iterator[SongFile]) -> list[SongFile]:
+def _in_order(found: Iterable[SongFile]) -> list[SongFile]:
     "Sorted by track id, then path."
     return sorted(found, key=lambda file: (file.track_id, file.path))
 
@@ -810,7 +815,7 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 def _members(archive: tarfile.TarFile) -> Iterator[tuple[SongFile, tarfile.TarInfo]]:
     "Song files of an archive in its order, without keeping them."
     while (member := archive.next()) is not None:
-        archive.members.clear()  # a million headers would be gigabytes
+        cast("Any", archive).members.clear()  # a million headers would be gigabytes
         name = PurePosixPath(_printable(member.name)).name
         if member.isfile() and _is_song(name):
             path, changed = _printable(member.name), str(member.mtime)
@@ -840,12 +845,13 @@ class TarPlace(Place):
     def content(self, file: SongFile) -> bytes:
         try:
             with Path(self.address).open("rb") as archive:
-                archive.seek(file.offset)
-                data = archive.read(file.size)
+                size = file.size or 0
+                archive.seek(file.offset or 0)
+                data = archive.read(size)
         except OSError as error:
             raise PlaceError(f"cannot read the archive {self.address}: {error}") from error
-        if len(data) < file.size:
-            left = f"{len(data):,} of {file.size:,} bytes"
+        if len(data) < size:
+            left = f"{len(data):,} of {size:,} bytes"
             raise SongError(file.path, f"the archive is cut off here: {left} are left")
         return data
 
@@ -863,7 +869,7 @@ class TarStream(Place):
     storage_options: dict | None = None  # of fsspec, such as credentials
     streams: ClassVar[bool] = True
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> "BinaryIO | _Patient":
         "The archive's bytes."
         if "://" not in self.address:
             return Path(self.address).open("rb")
@@ -882,7 +888,7 @@ class TarStream(Place):
         try:
             with self._open() as packed, _unpacked(packed) as archive:
                 for file, member in _members(archive):
-                    content = archive.extractfile(member).read()
+                    content = cast("IO[bytes]", archive.extractfile(member)).read()  # it is a file
                     if len(content) < member.size:
                         raise tarfile.ReadError("unexpected end of data")
                     yield file, content
@@ -895,9 +901,9 @@ class TarStream(Place):
 
 
 @contextmanager
-def _unpacked(packed: BinaryIO) -> Iterator[tarfile.TarFile]:
+def _unpacked(raw: "BinaryIO | _Patient") -> Iterator[tarfile.TarFile]:
     "The archive as a stream, inflated by ISA-L if it is gzip."
-    packed = io.BufferedReader(packed)
+    packed = io.BufferedReader(cast("io.RawIOBase", raw))
     if packed.peek(2)[:2] == b"\x1f\x8b":
         with igzip.GzipFile(fileobj=packed) as plain, tarfile.open(fileobj=plain, mode="r|") as tar:
             yield tar
@@ -942,15 +948,17 @@ def _try(
     what: str,  # the same in words
 ) -> Answer:
     "Do it up to TRIES times. What is not there is not asked for again: `FileNotFoundError`."
-    for attempt in range(TRIES):
+    attempt = 1
+    while True:
         try:
             return read()
         except FileNotFoundError:
             raise
         except Exception as error:  # each protocol's library has exceptions of its own
-            if attempt == TRIES - 1:
+            if attempt >= TRIES:
                 raise PlaceError(f"{what}, tried {TRIES} times: {error!r}") from error
-            time.sleep(WAIT_S * 2**attempt)
+        time.sleep(WAIT_S * 2 ** (attempt - 1))
+        attempt += 1
 
 
 class _Patient(io.RawIOBase):
@@ -962,7 +970,7 @@ class _Patient(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:  # a memoryview
         data = _try(lambda: self.file.read(len(buffer)), "cannot read on")
         buffer[: len(data)] = data
         return len(data)

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from importlib.resources import files as package_files
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
@@ -253,16 +253,15 @@ def require(
 ) -> dict[str, Path]:  # role -> file
     "The files of one source. Raises `SourceError` with where they can be had if there are none."
     wanted = SOURCES[source]
-    lists = {"unique_tracks": layout.unique_tracks, "mismatches": layout.mismatches}
-    found = {
+    of_source: dict[str, Mapping[str, Path | None]] = {
         "labels": layout.labels,
         "lyrics": {**layout.lyrics, "reverse_mapping": layout.reverse_mapping},
         "plays": layout.triplets,
-        "lists": lists,
-    }[source]
-    found = {r: path for r, path in found.items() if path and role in (None, r)}
+        "lists": {"unique_tracks": layout.unique_tracks, "mismatches": layout.mismatches},
+    }
+    found = {r: path for r, path in of_source[source].items() if path and role in (None, r)}
     if not found:
-        names = wanted.files.get(role) or sum(wanted.files.values(), ())
+        names = wanted.files.get(role or "") or sum(wanted.files.values(), ())
         raise SourceError(
             f"no {source}{f' ({role})' if role else ''} in {layout.folder}: looked there and in "
             f"its direct sub folders for {', '.join(names)}. {wanted.title}: get it from "
@@ -276,9 +275,10 @@ def describe(
     layout: Layout,  # what was found
 ) -> pd.DataFrame:  # source, role, file (None: missing), address
     "What a folder holds of the five datasets, one row a file: the table of `msd-genre sources`."
-    rows = [("songs", "songs", layout.songs, SOURCES["songs"].address)]
+    rows: list[tuple] = [("songs", "songs", layout.songs, SOURCES["songs"].address)]
     for name, source in SOURCES.items():
         for role in source.files:
+            files: Mapping[str, Path | None]
             try:
                 files = require(layout, name, None if name == "labels" else role)
             except SourceError:
@@ -406,8 +406,8 @@ def _offer(
         Download(**{"to": str(to), **file, "addresses": tuple(file["addresses"])})
         for to, file in files.items()
     ]
-    texts = [str(row.get(key, f"(no {key} given)")) for key in ("title", "terms", "page")]
-    return Offer(name, *texts, tuple(downloads))
+    texts = {key: str(row.get(key, f"(no {key} given)")) for key in ("title", "terms", "page")}
+    return Offer(name, **texts, files=tuple(downloads))
 
 # %% ../nbs/api/00_sources.ipynb #4b90368b
 class _Refused(Exception):
@@ -518,14 +518,15 @@ class ResumingDownloader:
     def _go_on(self, response: "requests.Response", have: int, note: dict) -> None:
         "Append the rest of the file, if it is the rest of the same file."
         sent = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+)", response.headers.get("Content-Range", ""))
-        same = sent and int(sent[2]) == note.get("total", int(sent[2]))
-        if same and response.status_code == 416 and int(sent[2]) == have:
+        begin, total = (sent[1], int(sent[2])) if sent else (None, -1)
+        same = sent is not None and total == note.get("total", total)
+        if same and response.status_code == 416 and total == have:
             return  # all of it was there
-        same = same and response.status_code == 206 and sent[1] and int(sent[1]) == have
+        same = same and response.status_code == 206 and bool(begin) and int(begin or 0) == have
         if not same or _version(response) not in (None, note["version"]):
             self._note_file.unlink()
             raise _BrokenOff("has another file now; it is fetched from its start")
-        self._write(response, response.raw.stream(1 << 16, decode_content=False), int(sent[2]))
+        self._write(response, response.raw.stream(1 << 16, decode_content=False), total)
 
     def _start(self, response: "requests.Response") -> None:
         "Write the file from its start, once it looks like the one that is wanted."
@@ -644,10 +645,11 @@ def _unpack_songs(
         for member in packed:
             if _is_outside(member.name):
                 raise tarfile.TarError(f"it has a file outside of itself: {member.name!r}")
-            if member.isfile():  # `extractall` takes a filter only from Python 3.11.4 on
+            # `extractall` takes a filter only from Python 3.11.4 on; of a file there is content.
+            if member.isfile() and (source := packed.extractfile(member)):
                 path = scratch / member.name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with packed.extractfile(member) as source, path.open("wb") as out:
+                with source, path.open("wb") as out:
                     shutil.copyfileobj(source, out, 1 << 20)
     tops = [d for d in sorted(scratch.iterdir()) if not d.name.startswith(".")]
     top = tops[0] if len(tops) == 1 and len(tops[0].name) > 1 else scratch
@@ -720,7 +722,7 @@ def list_offers(
     return pd.DataFrame(rows)
 
 
-def offer_text(offer: object) -> str:  # a row of `list_offers`
+def offer_text(offer: Any) -> str:  # a row of `list_offers`
     "One dataset of the listing, as lines for a terminal."
     sizes = f"{_bytes_in_words(offer.download)}, {_bytes_in_words(offer.disk)} on disk"
     return "\n    ".join([
@@ -792,7 +794,7 @@ class _Fetching:
                 _check_songs(whole, file.holds)
                 return whole
             if file.kind == "zip":
-                _unzip(whole, file.member, new)
+                _unzip(whole, file.member or "", new)
             _check_text(new, file.holds)
         except (_Refused, *BROKEN_ARCHIVE) as error:
             new.unlink(missing_ok=True)

@@ -242,7 +242,7 @@ def resample(
 _ID = re.compile(r"(?:AR|TR)[0-9A-Z]+")
 
 
-def _read_list(path: Path) -> list[str]:
+def _read_list(path: Path | str) -> list[str]:
     "The ids of one list, each once."
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")

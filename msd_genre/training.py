@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -157,7 +158,7 @@ def load_inputs(
     def statistics() -> np.ndarray:
         return load_statistics(store, songs, rows)
 
-    def load(name: str) -> np.ndarray:
+    def load(name: str) -> Any:  # an array, or `StoredRows`, which gives rows as one does
         if name in ("chroma", "timbre"):
             if not in_memory:
                 return StoredRows(getattr(store, name), rows)
@@ -169,7 +170,8 @@ def load_inputs(
             return word_inputs(counts[rows], weighting, idf)
         if name == "segments":
             keys = songs.set_index("track_id").key.loc[track_ids].to_numpy(int)
-            return segment_inputs(*(_take(store, name, rows) for name in FRAMES), keys)
+            chroma, timbre, start_s = (_take(store, name, rows) for name in FRAMES)
+            return segment_inputs(chroma, timbre, start_s, keys)
         return statistic_inputs(statistics(), name)
 
     return {name: load(name) for name in names}
@@ -242,9 +244,9 @@ class Plan:
                 f"tag is {self.tag!r}: it may hold letters and digits, with single _ between them"
             )
         least = {"epochs": 1, "batch_size": 1, "fold": 0, "seed": 0}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise TrainingError(f"{name} is {getattr(self, name)}: it must be {value} or more")
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise TrainingError(f"{name} is {getattr(self, name)}: it must be {low} or more")
         if self.learning_rate <= 0:
             raise TrainingError(f"learning_rate is {self.learning_rate}: it must be above 0")
 
@@ -315,9 +317,10 @@ def _standardise(
     for name, array in inputs.items():
         if name == "words":  # their lengths are chosen
             continue
-        there = array.any(axis=2) if array.ndim == 3 else np.ones(len(array), bool)
+        there = np.asarray(array.any(axis=2) if array.ndim == 3 else np.ones(len(array), bool))
         known = array[train][there[train]]
-        mean, deviation = (of(known, axis=0, dtype=np.float64) for of in (np.nanmean, np.nanstd))
+        mean = np.asarray(np.nanmean(known, axis=0, dtype=np.float64))
+        deviation = np.asarray(np.nanstd(known, axis=0, dtype=np.float64))
         deviation[deviation == 0] = 1
         array[:] = rescale(array, mean, deviation)
         scale[name] = [mean.tolist(), deviation.tolist()]
@@ -391,7 +394,7 @@ def load_songs(
     train = np.unique(rows["train"])
     idf = _idf(run, track_ids[train]) if plan.weighting == "tfidf" else None
     fits = _fits(run, len(track_ids), plan)
-    inputs = load_inputs(run, track_ids, plan.weighting, idf, plan.inputs, fits)
+    inputs = load_inputs(run, track_ids, str(plan.weighting), idf, plan.inputs, fits)
     _cut(run, plan, inputs)
     scale = _standardise(inputs, train) if plan.scaling == "standard" else None
     if idf is not None or scale is not None:
@@ -419,7 +422,7 @@ class Batches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.size)
 
-    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], np.ndarray, ...]:
+    def __getitem__(self, index: int) -> tuple:  # inputs by name, labels, perhaps weights
         rows = self.rows[index * self.size : (index + 1) * self.size]
         batch = {name: array[rows] for name, array in self.songs.inputs.items()}, self.labels[rows]
         return batch if self.weights is None else (*batch, self.weights[rows])

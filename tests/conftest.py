@@ -49,9 +49,9 @@ def real_msd():
 @pytest.fixture(scope="session")
 def demo_run(demo_corpus, tmp_path_factory):
     """The whole report on the smallest demo: every chapter executed. Do not change it."""
-    from msd_genre import catalog, features, report, runs
+    from msd_genre import catalog, features, parameters, report, runs
 
-    params = report.read_params(Path(__file__).parent / "data" / "smallest.yaml")
+    params = parameters.read_params(Path(__file__).parent / "data" / "smallest.yaml")
     params["data"]["folder"] = str(demo_corpus)
     run = runs.create_run(params, tmp_path_factory.mktemp("runs") / "smallest")
     steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]

@@ -10,7 +10,7 @@ import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from msd_genre import report
+from msd_genre import parameters, report
 from msd_genre.runs import create_run
 
 OPEN = "from msd_genre.runs import open_run\nrun = open_run(run_dir)"
@@ -170,7 +170,7 @@ def test_what_a_chapter_does_not_have_is_refused_before_anything_runs(tmp_path, 
     write_toys(tmp_path / "chapters")
     prepared = []
     run = create_run({"run": "toy", "seed": 1, "chapters": chapters}, tmp_path / "run")
-    with pytest.raises(report.ReportError) as refusal:
+    with pytest.raises(parameters.ParameterError) as refusal:
         report.run_report(run, [("prepare", prepared.append)], tmp_path / "chapters")
     assert message in str(refusal.value)
     assert not prepared and not (run.dir / "chapters").exists()
@@ -243,18 +243,18 @@ def test_imported_modules_of_every_form():
 def test_parameters_that_cannot_be_meant(tmp_path, text, message):
     path = tmp_path / "p.yaml"
     path.write_text(text)
-    with pytest.raises(report.ReportError) as refusal:
-        report.read_params(path)
+    with pytest.raises(parameters.ParameterError) as refusal:
+        parameters.read_params(path)
     assert str(path) in str(refusal.value) and message in str(refusal.value)
 
 
 def test_parameters_say_what_run_they_are(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("chapters:\n")
-    params = report.read_params(path)
+    params = parameters.read_params(path)
     assert (params["run"], params["seed"], params["params_file"]) == ("mine", 1, path.as_posix())
-    with pytest.raises(report.ReportError, match="no parameter file"):
-        report.read_params(tmp_path / "none.yaml")
+    with pytest.raises(parameters.ParameterError, match="no parameter file"):
+        parameters.read_params(tmp_path / "none.yaml")
 
 
 def test_importing_the_runner_loads_no_science():

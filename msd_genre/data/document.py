@@ -89,7 +89,7 @@ def module_file(source: Path) -> Path:
     "The module that a notebook exports, or the notebook where it exports none."
     name = source.stem.partition("_")[2]
     found = importlib.util.find_spec(f"msd_genre.{name}") if name.isidentifier() else None
-    return Path(found.origin) if found else source
+    return Path(found.origin) if found and found.origin else source
 
 
 def main(nbs: Path, out: Path) -> None:
