@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['NOTEBOOK_TOOLS', 'DATA_SOURCES', 'PlainErrors', 'DataError', 'main', 'resolve_data', 'write_demo_songs',
-           'preparation', 'song_options', 'open_for_work', 'report', 'build', 'same_data', 'open_current', 'site',
-           'record', 'verify', 'sources', 'run_options', 'similar', 'predict', 'export', 'fetch', 'demo', 'write',
-           'fit']
+           'preparation', 'song_options', 'open_for_work', 'report', 'tell_plan', 'build', 'same_data', 'open_current',
+           'site', 'record', 'verify', 'sources', 'run_options', 'similar', 'predict', 'export', 'fetch', 'demo',
+           'write', 'fit']
 
 # %% ../nbs/api/81_cli.ipynb #e829ada0
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -157,25 +158,67 @@ def open_for_work(
 @main.command()
 @song_options
 @click.option("--out", metavar="DIR", help="The site's folder.  [default: _site]")
+@click.option("--only", metavar="CHAPTER", multiple=True,
+              help="This chapter, by number or name; may be given several times.")
+@click.option("--from", "start", metavar="CHAPTER", help="This chapter and those after it.")
+@click.option("--dry-run", is_flag=True, help="Say what would run and why; run and write nothing.")
+@click.option("--keep-going", is_flag=True, help="Go on with the others where a chapter fails.")
 def report(
-    params: str, data: str | None, songs: str | None, run_dir: str | None, out: str | None
-) -> None:
+    params: str, data: str | None, songs: str | None, run_dir: str | None, out: str | None,
+    only: tuple[str, ...], start: str | None, dry_run: bool, keep_going: bool,
+) -> None:  # fmt: skip
     """Run the report that the file PARAMS describes, and make its site.
 
     What a run already has and what has not changed since is reused, so the same command goes on
-    after an error.
+    after an error. With --only or --from other chapters are neither run nor looked at, and the
+    site is left as it is: `msd-genre site` makes it when all of them are current.
 
     \b
     Examples:
         msd-genre report params/demo.yaml
         msd-genre report params/sample.yaml --data ~/MillionSongSubset
         msd-genre report params/demo.yaml --run-dir runs/mine --out mine
+        msd-genre report params/demo.yaml --dry-run
+        msd-genre report params/demo.yaml --only 05 --only 07_results
+        msd-genre report params/demo.yaml --from 10 --keep-going
     """
     from msd_genre import report as reports
 
+    if dry_run:
+        tell_plan(params, data, songs, run_dir, only, start)
+        return
     with open_for_work(params, data, songs, run_dir) as run:
-        reports.run_report(run, preparation(run.params))
-        reports.render_site(reports.stage_site(run), Path(out) if out else None)
+        reports.run_report(run, preparation(run.params), None, only, start, keep_going)
+        if only or start:
+            click.echo(f"The site was left as it is: msd-genre site {run.dir} makes it.")
+        else:
+            reports.render_site(reports.stage_site(run), Path(out) if out else None)
+
+
+def tell_plan(
+    params: str,  # a parameter file
+    data: str | None,  # --data
+    songs: str | None,  # --songs
+    run_dir: str | None,  # --run-dir
+    only: tuple[str, ...],  # --only
+    start: str | None,  # --from
+) -> None:
+    "Say what `report` would run and why. Nothing is written."
+    from msd_genre import report as reports
+    from msd_genre.parameters import read_params
+    from msd_genre.runs import create_run, open_run, run_folder
+
+    resolved = resolve_data(read_params(params), data, songs)
+    folder = run_folder(run_dir or Path("runs") / resolved["run"])
+    with TemporaryDirectory() as nothing:
+        there = (folder / "stamp.json").is_file()
+        run = open_run(folder) if there else create_run(resolved, nothing)
+        run.params = resolved
+        plan = reports.what_would_run(run, None, only, start)
+    for name, why in plan.items():
+        click.echo(f"{name:<20} {'runs: ' + '; '.join(why) if why else 'reused'}")
+    click.echo("The songs are looked at when it runs. A chapter runs too where one before it, or "
+               "the songs, change what it reads.")
 
 # %% ../nbs/api/81_cli.ipynb #592b479b
 @main.command()

@@ -119,6 +119,45 @@ def test_a_failing_chapter_is_named_and_the_rest_stays(finished):
     assert run_toys(finished) == ["reused"] * 3
 
 
+def test_what_would_run_is_told_with_its_reason_and_nothing_is_written(finished, tmp_path):
+    run_toys(finished)
+    run, chapters = make_run(finished / "run", **{"01_makes": {"n": 3}}), finished / "chapters"
+    before = {path: path.stat().st_mtime_ns for path in run.dir.rglob("*")}
+    plan = report.what_would_run(run, chapters)
+    assert plan == {"01_makes": ["other parameters: n"], "02_reads": [], "03_alone": []}
+    kept = (run.dir / "n.json").read_bytes()
+    (run.dir / "n.json").unlink()
+    assert report.what_would_run(run, chapters, ["2"]) == {
+        "02_reads": ["n.json, which it reads, is gone"]}  # fmt: skip
+    (run.dir / "n.json").write_bytes(kept)
+    new = make_run(tmp_path / "new")
+    assert report.what_would_run(new, chapters, start="02") == {
+        "02_reads": ["it was not executed yet"], "03_alone": ["it was not executed yet"]}
+    assert not (new.dir / "chapters").exists() and before.keys() == {*run.dir.rglob("*")}
+
+
+def test_chapters_are_chosen_by_number_or_name_and_others_are_left(finished, tmp_path):
+    run = make_run(tmp_path / "run")
+    done = report.run_report(run, (), finished / "chapters", ["3", "01_makes"])
+    assert [one.name for one in done] == ["01_makes", "03_alone"]
+    done = report.run_report(run, (), finished / "chapters", start="02")
+    assert [(one.name, one.state) for one in done] == [
+        ("02_reads", "executed"), ("03_alone", "reused")]
+    with pytest.raises(parameters.ParameterError, match="no chapter '04'"):
+        report.run_report(run, (), finished / "chapters", ["04"])
+
+
+def test_the_others_run_where_a_chapter_fails_if_they_are_to(tmp_path, capsys):
+    chapters = write_toys(tmp_path / "chapters")
+    write_chapter(chapters / "00_fails.ipynb", "1 / 0")
+    run = make_run(tmp_path / "run", **{"03_alone": {"denominator": 0}})
+    with pytest.raises(report.ReportError) as failure:
+        report.run_report(run, (), chapters, keep_going=True)
+    for said in ("chapter 00_fails failed", "chapter 03_alone failed", "2 of 4 failed"):
+        assert said in str(failure.value)
+    assert printed(run, "02_reads") == "twice: 4\n"
+
+
 def test_a_kernel_that_dies_is_an_error_with_the_chapter(tmp_path, capfd):
     code = "import os\nos.write(2, b'last words of a library')\nos._exit(1)"
     write_chapter(tmp_path / "chapters" / "01_dies.ipynb", code)
@@ -271,7 +310,7 @@ def test_a_run_whose_chapter_or_artefact_has_changed_is_not_published(finished, 
     kept = (run.dir / ".keys" / "n.json.json").read_text()
     said = json.loads(kept)
     (run.dir / ".keys" / "n.json.json").write_text(json.dumps(said | {"digest": "0" * 64}))
-    with pytest.raises(report.ReportError, match=r"01_makes.*has changed"):
+    with pytest.raises(report.ReportError, match=r"01_makes: n.json, which it reads, has changed"):
         report.must_be_current(run, chapters)
     (run.dir / ".keys" / "n.json.json").write_text(kept)
     report.must_be_current(run, chapters)
