@@ -37,7 +37,7 @@ report: $(READY) ## the whole report: PARAMS=params/demo.yaml, or params/sample.
 test: $(READY) ## lessons and tests; those on real songs where MSD_GENRE_DATA is set
 	$(BIN)/nbdev_test --path nbs/api --n_workers 0 --do_print
 	$(BIN)/nbdev_test --path nbs/guides --n_workers 0 --do_print
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY) ## what a commit must pass: exported, clean, no difference in git, linted, typed, tested
 	$(BIN)/nbdev_export

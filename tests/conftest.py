@@ -9,14 +9,6 @@ from pathlib import Path
 import pytest
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """What needs the finished run goes to one worker, which makes it once; other files whole."""
-    for item in items:
-        group = "demo_run" if "demo_run" in item.fixturenames else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def demo_corpus(tmp_path_factory):
     """Folder of 120 fictional songs in the real formats. Do not write into it."""

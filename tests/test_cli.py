@@ -71,7 +71,9 @@ def test_demo_write_passes_its_options_on(monkeypatch, tmp_path):
     )
     seen = ask("demo", "write", str(tmp_path / "mine"), "--songs", "1500", "--seed", "3")
     assert seen.exit_code == 0 and "1,500 fictional songs" in seen.output
-    assert asked == [(tmp_path / "mine", {"n_songs": 1500, "seed": 3})]
+    [(folder, options)] = asked
+    assert folder == tmp_path / "mine" and options["n_songs"] == 1500 and options["seed"] == 3
+    assert options["parameters"] is demo.PARAMETERS
 
 
 def test_sources_lists_what_is_there_and_where_to_get_the_rest(tmp_path):
