@@ -93,9 +93,37 @@ def compare(name: str, size: int, songs, n: int, rounds: int) -> dict:
         cell |= {f"{side}_{value}": round(middle[side], 2) for side in seen}
         cell[f"ratio_{value}"] = round(middle["plain"] / middle["ours"], 2)
         cell[f"runs_{value}"] = {side: [round(v, 2) for v in own] for side, own in seen.items()}
+    if name == "cnn":
+        cell["products_s"] = products(sides["plain"].model, size)
     cell["loss"] = {side: [round(run["loss"], 4) for run in own] for side, own in runs.items()}
     cell["start_s"] = {side: [round(v, 1) for v in one.start_s] for side, one in sides.items()}
     return cell
+
+
+def products(model, size: int) -> dict[str, float]:
+    """Seconds of an epoch that numpy takes for the products of matrices alone, by layer.
+
+    Forward, for the gradient of the weights and, but behind an input, for that of what came in: a
+    program that does the layers as they are written cannot go far below.
+    """
+    import keras
+
+    rng, took = np.random.default_rng(4), {}
+    for layer in model.layers:
+        if not isinstance(layer, keras.layers.Conv1D | keras.layers.Dense):
+            continue
+        n_in, n_out = int(np.prod(layer.kernel.shape[:-1])), layer.kernel.shape[-1]
+        rows = size * int(np.prod(layer.output.shape[1:-1]))
+        sizes = ((rows, n_in), (n_in, n_out), (rows, n_out))
+        x, kernel, gradient = (rng.standard_normal(one, dtype=np.float32) for one in sizes)
+        behind_input = any(layer.input is one for one in model.inputs)
+        runs = []
+        for _ in range(30):
+            started = time.perf_counter()
+            _ = x @ kernel, x.T @ gradient, None if behind_input else gradient @ kernel.T
+            runs.append(time.perf_counter() - started)
+        took[layer.name] = round(float(np.median(runs)) * EPOCH / size, 2)
+    return took
 
 
 def hold(side: str, n: int) -> None:
