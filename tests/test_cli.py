@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from nbformat.v4 import new_code_cell, new_notebook
 
 from msd_genre import cli, demo
 from msd_genre.runs import create_run, locked
@@ -162,6 +164,44 @@ def test_a_second_command_in_a_run_is_refused_and_changes_nothing(word, demo_cor
         seen = ask(word, str(params), "--data", str(demo_corpus), "--run-dir", f"{tmp_path}/run")
     assert seen.exit_code == 1 and "another msd-genre command is at work in" in seen.output
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+@pytest.fixture
+def two_chapters(tmp_path, monkeypatch):
+    """A project of two toy chapters, the first of which fails; no songs are prepared."""
+    tagged = new_code_cell('run_dir = "x"\nseed = 1', metadata={"tags": ["parameters"]})
+    kernel = {"name": "python3", "display_name": "python3", "language": "python"}
+    (tmp_path / "nbs" / "report").mkdir(parents=True)
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "toy.yaml").write_text("{run: toy, seed: 1}")
+    for name, code in (("01_fails", "1 / 0"), ("02_alone", "print(1)")):
+        page = new_notebook(cells=[tagged, new_code_cell(code)], metadata={"kernelspec": kernel})
+        nbformat.write(page, tmp_path / "nbs" / "report" / f"{name}.ipynb")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "preparation", lambda params: [])
+    return tmp_path
+
+
+def test_a_report_that_keeps_going_ends_with_status_1_and_what_failed(two_chapters):
+    seen = ask("report", "toy.yaml", "--keep-going")
+    assert seen.exit_code == 1
+    assert "Error: chapter 01_fails failed" in seen.output and "1 of 2 failed" in seen.output
+    assert (two_chapters / "runs" / "toy" / "chapters" / "02_alone.ipynb").is_file()
+    assert not (two_chapters / "_site").exists()
+    planned = ask("report", "toy.yaml", "--dry-run").output.splitlines()
+    assert [line.split(maxsplit=1) for line in planned[:2]] == [
+        ["01_fails", "runs: it was not executed yet"], ["02_alone", "reused"]]  # fmt: skip
+
+
+def test_a_dry_run_writes_nothing_and_knows_chapters_by_number_and_name(two_chapters):
+    for words in (["--only", "2"], ["--only", "02_alone"], ["--from", "02"]):
+        seen = ask("report", "toy.yaml", "--dry-run", *words)
+        assert seen.exit_code == 0 and "01_fails" not in seen.output
+        assert seen.output.startswith("02_alone             runs: it was not executed yet\n")
+    seen = ask("report", "toy.yaml", "--dry-run", "--only", "3")
+    assert seen.exit_code == 1
+    assert "no chapter '3'. There is: 01_fails, 02_alone." in seen.output
+    assert not (two_chapters / "runs").exists()
 
 
 def test_build_writes_the_demo_songs_that_it_reads(tmp_path, monkeypatch):
