@@ -1,11 +1,10 @@
 """The song map with 30,000 songs in a real browser: first paint, and frames while panning.
 
 The page is opened from a file in headless chromium without a graphics card: a computer with a
-screen is faster. First paint is the time from the start of loading to
-the frame after all points are drawn; beside it stands the processor time that all processes of the
-browser took for that, which other work on the machine changes less. Panning is measured as the time
-between frames while the mouse drags the map. The reference is the two seconds that a first paint
-may take.
+screen is faster. First paint is the time from the start of loading to the frame after all points
+are drawn; beside it stands the processor time that all processes of the browser took for that,
+which other work on the machine changes less. Panning is measured as the time between frames while
+the mouse drags the map. The reference is the two seconds that a first paint may take.
 """
 
 import argparse

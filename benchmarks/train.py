@@ -4,8 +4,9 @@ Arrays of the shape of songs (19,000 rows of 300 segments), the networks as code
 of 64. Both sides make the same updates of the same networks in the same order; they take turns, and
 the median of the rounds is kept. A round may take a part of the epoch (`--songs`), since a step
 costs the same wherever it stands; seconds are given for the whole epoch. Processor time is kept
-beside the clock's, since other work on the machine changes the one less than the other. Then one
-process a side holds `--corpus` songs, trains for some steps and reports the most memory it had.
+beside the clock's, since other work on the machine changes the one less than the other; and beside
+the CNN, what the products of its matrices cost by themselves. Then one process a side holds
+`--corpus` songs, trains for some steps and reports the most memory it had.
 """
 
 import argparse

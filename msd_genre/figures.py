@@ -1273,7 +1273,7 @@ def correlations(
     _check(table, ["model", "value", "low", "high"], "correlations")
     label = f"{what} ({unit})".replace("-1", "−1")
     figure, _ = _beside_zero(table, "value", label, "with 95 % interval")
-    top = table.sort_values("value", ascending=False, kind="stable").iloc[0]
+    top = table.iloc[table["value"].argmax()]
     _title(figure, f"Highest {what}: {top['model']}, {top['value']:.2f} "
                    f"({top['low']:.2f} to {top['high']:.2f})".replace("-", "−"))
     return figure

@@ -158,11 +158,18 @@ def networks(
     run: Run,
 ) -> list[str]:  # sorted; such as "cnn-as_written-artist-f0-s1"
     "The trainings of a run that left a network, and that heard the songs as a new one is heard."
+    return list(_plans(run))
+
+
+def _plans(
+    run: Run,
+) -> dict[str, dict]:  # training -> the choices it was made with, sorted
+    "What `networks` has. A training that is being made anew, or was killed in that, is none."
     names = sorted(path.parent.name for path in run.dir.glob("models/*/model.keras"))
     made = run.sidecars()
-    plans = {name: made[f"models/{name}"]["params"] for name in names}
-    return [name for name, plan in plans.items()
-            if plan.get("frames") is None and plan.get("lyric_dims") is None]
+    plans = {name: made[f"models/{name}"]["params"] for name in names if f"models/{name}" in made}
+    return {name: plan for name, plan in plans.items()
+            if plan.get("frames") is None and plan.get("lyric_dims") is None}
 
 
 def _validation_score(run: Run, name: str) -> float:
@@ -177,10 +184,9 @@ def choose_network(
     model: str | None = None,  # a training, or how its name begins: "cnn"; None: the best untagged
 ) -> str:  # the training's name
     "A network of a run. Raises `PredictorError` with those that there are."
-    there = networks(run)
+    there = _plans(run)
     named = [name for name in there if model in (None, name) or name.startswith(f"{model}-")]
-    made = run.sidecars()
-    named = [name for name in named if not made[f"models/{name}"]["params"].get("tag")] or named
+    named = [name for name in named if not there[name].get("tag")] or named
     if not named:
         raise PredictorError(
             f"no network {model or ''!r} in {run.dir}; there is {', '.join(there) or 'none'}. The "

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -102,8 +102,8 @@ def source_digest(
     below: bool = True,  # whether with all that they import from the package
 ) -> str:  # hexadecimal SHA-256
     "The digest of the code of modules."
-    found = {name: _module(name) for name in (module_closure(names) if below else sorted(names))}
-    return value_digest({name: module[0] for name, module in found.items() if module})
+    return value_digest({name: cast("tuple", _module(name))[0] for name in
+                         (module_closure(names) if below else sorted(names))})
 
 # %% ../nbs/api/05_runs.ipynb #a9de0aab
 STAMPED = ["tensorflow", "keras", "numpy", "scipy", "pandas", "scikit-learn", "h5py", "gensim",

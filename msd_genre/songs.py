@@ -845,8 +845,8 @@ class TarPlace(Place):
     def content(self, file: SongFile) -> bytes:
         try:
             with Path(self.address).open("rb") as archive:
-                size = file.size or 0
-                archive.seek(file.offset or 0)
+                size, offset = cast("int", file.size), cast("int", file.offset)
+                archive.seek(offset)
                 data = archive.read(size)
         except OSError as error:
             raise PlaceError(f"cannot read the archive {self.address}: {error}") from error

@@ -112,6 +112,20 @@ def test_a_variation_of_a_network_is_not_taken_for_it(monkeypatch, tmp_path):
     assert predictor.choose_network(run, "joint") == "joint-ours-less-artist-f0-s1"
 
 
+def test_a_network_whose_training_was_killed_while_made_anew_is_passed_over(tmp_path):
+    """Its old folder is still there, and nothing says any more what it was made of."""
+    run = runs.create_run({"seed": 1}, tmp_path)
+
+    def write_network(folder):
+        folder.mkdir()
+        (folder / "model.keras").touch()
+
+    for name in ("cnn-ours-artist-f0-s1", "joint-ours-artist-f0-s1"):
+        run.make(f"models/{name}", write_network, params={"tag": ""})
+    (tmp_path / ".keys" / "models__joint-ours-artist-f0-s1.json").unlink()
+    assert predictor.networks(run) == ["cnn-ours-artist-f0-s1"]
+
+
 def test_the_network_is_chosen_on_validation_and_named_by_its_beginning(run):
     assert predictor.networks(run) == sorted(NAMES)
     assert predictor.choose_network(run, "cnn") == NAMES[1]

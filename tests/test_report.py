@@ -125,6 +125,7 @@ def test_what_would_run_is_told_with_its_reason_and_nothing_is_written(finished,
     before = {path: path.stat().st_mtime_ns for path in run.dir.rglob("*")}
     plan = report.what_would_run(run, chapters)
     assert plan == {"01_makes": ["other parameters: n"], "02_reads": [], "03_alone": []}
+    assert before == {path: path.stat().st_mtime_ns for path in run.dir.rglob("*")}
     kept = (run.dir / "n.json").read_bytes()
     (run.dir / "n.json").unlink()
     assert report.what_would_run(run, chapters, ["2"]) == {
@@ -133,7 +134,7 @@ def test_what_would_run_is_told_with_its_reason_and_nothing_is_written(finished,
     new = make_run(tmp_path / "new")
     assert report.what_would_run(new, chapters, start="02") == {
         "02_reads": ["it was not executed yet"], "03_alone": ["it was not executed yet"]}
-    assert not (new.dir / "chapters").exists() and before.keys() == {*run.dir.rglob("*")}
+    assert not (new.dir / "chapters").exists()
 
 
 def test_chapters_are_chosen_by_number_or_name_and_others_are_left(finished, tmp_path):
