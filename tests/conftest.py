@@ -1,5 +1,6 @@
 """What tests share: a small fictional MSD, and real songs where the machine has them."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -7,14 +8,32 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 
 @pytest.fixture(scope="session")
-def demo_corpus(tmp_path_factory):
+def made_once(tmp_path_factory):
+    """A function that makes a folder by name, once for all workers: the others wait for it."""
+    top = tmp_path_factory.getbasetemp()
+    top = top.parent if "PYTEST_XDIST_WORKER" in os.environ else top
+
+    def made(name, make):
+        folder, whole = top / name, top / f"{name}.whole"
+        with FileLock(top / f"{name}.lock"):
+            if not whole.exists():
+                make(folder)
+                whole.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def demo_corpus(made_once):
     """Folder of 120 fictional songs in the real formats. Do not write into it."""
     from msd_genre.demo import write_demo
 
-    return write_demo(tmp_path_factory.mktemp("demo") / "demo", n_songs=120, seed=1, n_jobs=1)
+    return made_once("demo", lambda folder: write_demo(folder, n_songs=120, seed=1, n_jobs=1))
 
 
 @pytest.fixture(scope="session")
@@ -39,15 +58,23 @@ def real_msd():
 
 
 @pytest.fixture(scope="session")
-def demo_run(demo_corpus, tmp_path_factory):
-    """The whole report on the smallest demo: every chapter executed. Do not change it."""
+def demo_run(demo_corpus, made_once):
+    """The whole report on the smallest demo: every chapter executed. Do not change it.
+
+    `states` says of each step and chapter what the first run did with it.
+    """
     from msd_genre import catalog, features, parameters, report, runs
 
-    params = parameters.read_params(Path(__file__).parent / "data" / "smallest.yaml")
-    params["data"]["folder"] = str(demo_corpus)
-    run = runs.create_run(params, tmp_path_factory.mktemp("runs") / "smallest")
-    steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]
-    run.done = report.run_report(run, steps)
+    def make(folder):
+        params = parameters.read_params(Path(__file__).parent / "data" / "smallest.yaml")
+        params["data"]["folder"] = str(demo_corpus)
+        run = runs.create_run(params, folder)
+        steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]
+        done = report.run_report(run, steps)
+        runs.write_json([one.state for one in done], folder.with_suffix(".states.json"))
+
+    run = runs.open_run(made_once("smallest", make))
+    run.states = json.loads(run.dir.with_suffix(".states.json").read_text())
     return run
 
 
