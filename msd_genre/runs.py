@@ -416,8 +416,8 @@ def _made_now(
     if not (chapter := _open_chapter()):
         return False
     words = _report_command(folder, chapter)
-    print(f"{lacking[0].upper()}{lacking[1:]}.\n`{shlex.join(words)}` makes what this chapter "
-          "needs: a minute for the first chapters, some minutes for the last.", flush=True)
+    print(f"{lacking[0].upper()}{lacking[1:]}.\nThis makes what the chapter needs, in a minute for "
+          f"the first chapters and some minutes for the last:\n    {shlex.join(words)}", flush=True)
     try:
         answer = input("Run it now? [y/N] ")
     except (EOFError, OSError, RuntimeError):  # nobody can be asked
