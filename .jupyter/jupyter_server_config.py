@@ -3,6 +3,8 @@
 The reader's own settings hold beside these. Tabs that are open are kept here, with the project.
 """
 
+import ast
+import json
 from pathlib import Path
 
 c = get_config()  # noqa: F821
@@ -25,10 +27,20 @@ def clean(path, model, contents_manager, **_):
         clean_nb(model["content"], allowed_cell_metadata_keys=kept, clean_ids=False)
 
 
+def must_be_python(os_path):
+    "Raise `SyntaxError` for an exported cell that is not Python: nbdev would write it."
+    cells = json.loads(Path(os_path).read_text(encoding="utf-8"))["cells"]
+    for number, cell in enumerate(cells, start=1):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and source.startswith("#| export"):
+            ast.parse(source, f"cell {number} of {len(cells)}")
+
+
 def export(os_path, model, contents_manager, **_):
     "After a module's notebook was saved: export the module. An error is logged; the save stands."
     if model["type"] == "notebook" and Path(os_path).parent == notebooks / "api":
         try:
+            must_be_python(os_path)
             from nbdev.doclinks import nbdev_export
 
             nbdev_export.__wrapped__(path=os_path)

@@ -89,10 +89,11 @@ def run_all(page):
 
 
 def save(page, path):
-    """Ctrl+S; returns when the file has been written."""
+    """Ctrl+S; returns when the file has been written and JupyterLab knows it."""
     before = path.stat().st_mtime_ns
     page.keyboard.press("Control+s")
     wait(lambda: path.stat().st_mtime_ns != before)
+    page.locator(".lm-TabBar-tab.jp-mod-current.jp-mod-dirty").wait_for(state="detached")
 
 
 def wait(there):
@@ -140,7 +141,7 @@ def test_saving_a_module_exports_it_and_an_error_loses_nothing(page, lab, projec
     page.keyboard.type(" +")
     save(page, path)
     wait(lambda: "its module is as it was" in (project / "lab.log").read_text())
-    assert "ADDED = 1 +" in path.read_text() and "ADDED = 1 +" not in module.read_text()
+    assert "ADDED = 1 +" in path.read_text() and "ADDED = 1\n" in module.read_text()
 
 
 def test_without_a_run_a_chapter_asks_and_makes_what_it_needs(page, lab, project):
