@@ -2,6 +2,7 @@
 PARAMS ?= params/demo.yaml
 DATA ?=
 RUN ?= runs/demo
+LAB ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -47,8 +48,8 @@ check: $(READY) ## what a commit must pass: exported, clean, no difference in gi
 	$(BIN)/mypy
 	$(MAKE) test
 
-lab: $(READY) ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir=. nbs/index.ipynb
+lab: $(READY) ## JupyterLab, on a page that says where to go; LAB="--no-browser --port 8889" for its options
+	JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab $(LAB)
 
 site: $(READY) ## the pages of a finished run again: RUN=runs/demo
 	$(BIN)/msd-genre site $(RUN)
@@ -71,8 +72,8 @@ readme: $(READY) ## README.md from nbs/index.ipynb, executed anew from the recor
 	sed -i.bak -E -e 's#!\[png\]#![Scores of the networks with their intervals]#' \
 	  -e 's#\]\((report|guides|api)/#](nbs/\1/#g' README.md && rm README.md.bak
 
-hooks: $(READY) ## git hooks that keep notebooks clean and merges quiet
-	$(BIN)/nbdev_install_hooks
+hooks: ## git keeps notebooks clean and merges them by cell
+	git config --local include.path ../.gitconfig
 
 lock: ## requirements.lock from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --extra report --extra dev --no-header --no-annotate \

@@ -161,17 +161,18 @@ def open_for_work(
 @click.option("--only", metavar="CHAPTER", multiple=True,
               help="This chapter, by number or name; may be given several times.")
 @click.option("--from", "start", metavar="CHAPTER", help="This chapter and those after it.")
+@click.option("--before", metavar="CHAPTER", help="The chapters before this one: what it needs.")
 @click.option("--dry-run", is_flag=True, help="Say what would run and why; run and write nothing.")
 @click.option("--keep-going", is_flag=True, help="Go on with the others where a chapter fails.")
 def report(
     params: str, data: str | None, songs: str | None, run_dir: str | None, out: str | None,
-    only: tuple[str, ...], start: str | None, dry_run: bool, keep_going: bool,
+    only: tuple[str, ...], start: str | None, before: str | None, dry_run: bool, keep_going: bool,
 ) -> None:  # fmt: skip
     """Run the report that the file PARAMS describes, and make its site.
 
     What a run already has and what has not changed since is reused, so the same command goes on
-    after an error. With --only or --from other chapters are neither run nor looked at, and the
-    site is left as it is: `msd-genre site` makes it when all of them are current.
+    after an error. With --only, --from or --before other chapters are neither run nor looked
+    at, and the site is left as it is: `msd-genre site` makes it when all of them are current.
 
     \b
     Examples:
@@ -181,15 +182,16 @@ def report(
         msd-genre report params/demo.yaml --dry-run
         msd-genre report params/demo.yaml --only 05 --only 07_results
         msd-genre report params/demo.yaml --from 10 --keep-going
+        msd-genre report params/demo.yaml --before 05
     """
     from msd_genre import report as reports
 
     if dry_run:
-        tell_plan(params, data, songs, run_dir, only, start)
+        tell_plan(params, data, songs, run_dir, only, start, before)
         return
     with open_for_work(params, data, songs, run_dir) as run:
-        reports.run_report(run, preparation(run.params), None, only, start, keep_going)
-        if only or start:
+        reports.run_report(run, preparation(run.params), None, only, start, before, keep_going)
+        if only or start or before:
             click.echo(f"The site was left as it is: msd-genre site {run.dir} makes it.")
         else:
             reports.render_site(reports.stage_site(run), Path(out) if out else None)
@@ -202,6 +204,7 @@ def tell_plan(
     run_dir: str | None,  # --run-dir
     only: tuple[str, ...],  # --only
     start: str | None,  # --from
+    before: str | None,  # --before
 ) -> None:
     "Say what `report` would run and why. Nothing is written."
     from msd_genre import report as reports
@@ -214,7 +217,7 @@ def tell_plan(
         there = (folder / "stamp.json").is_file()
         run = open_run(folder) if there else create_run(resolved, nothing)
         run.params = resolved
-        plan = reports.what_would_run(run, None, only, start)
+        plan = reports.what_would_run(run, None, only, start, before)
     for name, why in plan.items():
         click.echo(f"{name:<20} {'runs: ' + '; '.join(why) if why else 'reused'}")
     click.echo("The songs are looked at when it runs. A chapter runs too where one before it, or "

@@ -326,7 +326,7 @@ def _chapter_named(
     asked = Path(name).stem
     found = [stem for stem in stems if stem == asked or stem.split("_")[0] == asked.zfill(2)]
     if not found:
-        must_be_known([asked], stems, "chapter", "--only or --from")
+        must_be_known([asked], stems, "chapter", "--only, --from or --before")
     return found[0]
 
 
@@ -334,12 +334,14 @@ def choose_chapters(
     chapters: Sequence[Chapter],
     only: Iterable[str] = (),  # numbers or names; none: all
     start: str | None = None,  # the first one, by number or name
+    before: str | None = None,  # the first one that is left out, with all after it
 ) -> list[Chapter]:  # in order
     "The chapters that were asked for. Raises `ParameterError` for one that is not there."
     stems = [chapter.name for chapter in chapters]
     wanted = {_chapter_named(name, stems) for name in only}
     first = stems.index(_chapter_named(start, stems)) if start else 0
-    return [one for one in chapters[first:] if not wanted or one.name in wanted]
+    end = stems.index(_chapter_named(before, stems)) if before else None
+    return [one for one in chapters[first:end] if not wanted or one.name in wanted]
 
 
 def what_would_run(
@@ -347,10 +349,12 @@ def what_would_run(
     chapters_dir: Path | None = None,  # None: nbs/report of the project
     only: Iterable[str] = (),  # as `choose_chapters` takes it
     start: str | None = None,  # as `choose_chapters` takes it
+    before: str | None = None,  # as `choose_chapters` takes it
 ) -> dict[str, list[str]]:  # chapter -> why it would be executed; none: it would be reused
     "The plan of a report, with nothing executed and nothing written."
     chapters = plan_chapters(run, chapters_dir or project_root() / "nbs" / "report")
-    return {one.name: changes(one, run) for one in choose_chapters(chapters, only, start)}
+    return {one.name: changes(one, run)
+            for one in choose_chapters(chapters, only, start, before)}
 
 
 def run_report(
@@ -360,6 +364,7 @@ def run_report(
     chapters_dir: Path | None = None,  # None: nbs/report of the project
     only: Iterable[str] = (),  # as `choose_chapters` takes it
     start: str | None = None,  # as `choose_chapters` takes it
+    before: str | None = None,  # as `choose_chapters` takes it
     keep_going: bool = False,  # after a chapter that failed
 ) -> list[Done]:  # what was done, in order
     """Run a report: the steps, then the chapters.
@@ -367,7 +372,7 @@ def run_report(
     Raises `ReportError` at the first chapter that fails, or with all of them after the last one.
     """
     chapters = plan_chapters(run, chapters_dir or project_root() / "nbs" / "report")
-    chapters = choose_chapters(chapters, only, start)
+    chapters = choose_chapters(chapters, only, start, before)
     total, done, failed = len(prepare) + len(chapters), [], []
 
     def step(call: Callable[[Run], object]) -> bool:

@@ -12,15 +12,18 @@ import hashlib
 import json
 import os
 import platform
+import re
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -33,6 +36,10 @@ from .sources import SourceError, project_root
 # %% ../nbs/api/05_runs.ipynb #223456e0
 class RunError(RuntimeError):
     "A run or an artefact that is not there, or does not fit; the message says what to run."
+
+    def _render_traceback_(self) -> list[str]:
+        "What a notebook shows of it: the message. The lines of code that led to it say no more."
+        return [f"{type(self).__name__}: {self}"]
 
 # %% ../nbs/api/05_runs.ipynb #b02eb821
 def file_digest(
@@ -196,11 +203,9 @@ class Run:
     ) -> Path:
         "Where an artefact lies. Raises `RunError` if it has not been made yet."
         if not (self.dir / name).exists():
-            raise RunError(
-                f"no {name} in the run {self.dir}: an earlier chapter makes it. "
-                f"Run `msd-genre report {self.params.get('params_file', 'params/demo.yaml')}`, "
-                "or the chapters before this one."
-            )
+            lacking = f"no {name} in the run {self.dir}: an earlier chapter makes it"
+            if not (_made_now(self.dir, lacking) and (self.dir / name).exists()):
+                raise RunError(f"{lacking}. {_way_to(self.dir)}")
         self._trace(name)
         return self.dir / name
 
@@ -358,17 +363,115 @@ def create_run(
     return Run(folder)
 
 
+# %% ../nbs/api/05_runs.ipynb #7be0d14c
+def _notebook() -> Any | None:
+    "The shell of the notebook that this runs in; None elsewhere."
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
+def _open_chapter() -> str | None:
+    "The number of the chapter that a person has open and runs this in; None elsewhere."
+    if not (shell := _notebook()):
+        return None
+    # JupyterLab says it to the kernel, VS Code to the notebook; papermill and the runner do not.
+    opened = Path(os.environ.get("JPY_SESSION_NAME") or shell.user_ns.get("__vsc_ipynb_file__", ""))
+    number = re.match(r"(\d\d)_", opened.name)
+    return number[1] if number and opened.parent.name == "report" else None
+
+
+def _report_command(
+    folder: Path,  # of a run, which need not be there
+    before: str | None = None,  # a chapter: only what comes before it
+) -> list[str]:  # words, the first of them `msd-genre`
+    "The command that makes a run: from the parameters that it has, else from the file of its name."
+    root, noted = project_root(), folder / "params.yaml"
+    known = (yaml.safe_load(noted.read_text()) if noted.is_file() else None) or {}
+    named = Path("params", f"{folder.name}.yaml")
+    default = named if (root / named).is_file() else Path("params", "demo.yaml")
+    file, data = known.get("params_file", default.as_posix()), known.get("data") or {}
+    given: dict[str, Any] = {}
+    if folder != root / "runs" / known.get("run", Path(file).stem):  # where the command puts it
+        given["--run-dir"] = folder.relative_to(root) if folder.is_relative_to(root) else folder
+    if data.get("source") != "demo":
+        given |= {"--data": data.get("folder"), "--songs": data.get("songs_at")}
+    given["--before"] = before
+    options = [str(word) for one in given.items() if one[1] is not None for word in one]
+    return ["msd-genre", "report", file, *options]
+
+
+def _way_to(folder: Path) -> str:
+    "What makes what a run lacks, as a sentence."
+    chapter = _open_chapter()
+    whole = f"`{shlex.join(_report_command(folder))}` makes the whole run"
+    first = f"`{shlex.join(_report_command(folder, chapter))}` makes what this chapter needs, "
+    return (f"{first if chapter else ''}{whole} (`make report` for the demo, about ten minutes). "
+            "Then run this again.")
+
+
+def _made_now(
+    folder: Path,  # of the run
+    lacking: str,  # what is not there, as a sentence without its stop
+) -> bool:
+    "Ask the person who has a chapter open whether to make what it lacks, and make it."
+    if not (chapter := _open_chapter()):
+        return False
+    words = _report_command(folder, chapter)
+    print(f"{lacking[0].upper()}{lacking[1:]}.\nThis makes what the chapter needs, in a minute for "
+          f"the first chapters and some minutes for the last:\n    {shlex.join(words)}", flush=True)
+    try:
+        answer = input("Run it now? [y/N] ")
+    except (EOFError, OSError, RuntimeError):  # nobody can be asked
+        return False
+    if answer.strip().lower() not in ("y", "yes"):
+        return False
+    program = [sys.executable, "-c", "from msd_genre.cli import main; main()"]
+    return _run_here([*program, *words[1:]]) == 0
+
+
+def _run_here(
+    command: list[str],
+) -> int:  # its exit status
+    "Run a command in the project's folder; what it prints is shown as it comes."
+    quiet = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    with subprocess.Popen(command, cwd=project_root(), env=quiet, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:  # fmt: skip
+        output = cast("IO[bytes]", process.stdout).fileno()
+        for piece in iter(lambda: os.read(output, 4096), b""):
+            print(piece.decode(errors="replace"), end="", flush=True)
+    return process.returncode
+
+
+def _tell_parameters(run: Run) -> None:
+    "Say which parameters of an open chapter are not those that the run's own report had."
+    if not (chapter := _open_chapter()):
+        return
+    known = (run.params.get("chapters") or {}).items()
+    given = next((own for name, own in known if name.startswith(f"{chapter}_")), None) or {}
+    here = cast("Any", _notebook()).user_ns
+    other = {n: v for n, v in ({"seed": run.seed} | given).items() if n in here and here[n] != v}
+    if other:
+        lines = [f"    {name} = {value!r}" for name, value in other.items()]
+        print("\n".join([f"The report of {run.dir.name} was made with other parameters:", *lines,
+                         "What this chapter makes replaces the report's own; running the report "
+                         "again makes that anew."]))
+
+# %% ../nbs/api/05_runs.ipynb #3d9a6b70
 def open_run(
     run_dir: str | Path,  # a relative one counts from the project's folder
 ) -> Run:
-    "A run that exists. Raises `RunError` with what to run if there is none."
+    """A run that exists.
+
+    Raises `RunError` with what to run if there is none. A person who has a chapter open is asked
+    whether to run that now, and told which of its parameters the run's own report had otherwise.
+    """
     folder = run_folder(run_dir)
     if not (folder / "stamp.json").is_file():
-        raise RunError(
-            f"no run in {folder}. Make one first: `make report` (the demo, a few minutes), or "
-            "`msd-genre report params/demo.yaml`. Then run this chapter again."
-        )
-    return Run(folder)
+        lacking = f"no run in {folder}"
+        if not (_made_now(folder, lacking) and (folder / "stamp.json").is_file()):
+            raise RunError(f"{lacking}. {_way_to(folder)}")
+    run = Run(folder)
+    _tell_parameters(run)
+    return run
 
 # %% ../nbs/api/05_runs.ipynb #b60d6a2c
 def needed(

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -82,6 +83,39 @@ def test_a_chapter_has_one_cell_of_parameters_and_defines_nothing(path):
             kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
             assert not [node for node in ast.walk(tree) if isinstance(node, kinds)]
             assert not cell["outputs"], "chapters are stored as they are before a run"
+
+
+def defaults(path):
+    """The parameters of a chapter with their values."""
+    cells = json.loads(path.read_text())["cells"]
+    tagged = next(c for c in cells if "parameters" in c["metadata"].get("tags", []))
+    assigned = ast.parse("".join(tagged["source"])).body
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in assigned}
+
+
+def test_a_chapter_by_hand_has_the_parameters_of_the_demo():
+    """So *Run All* on a finished demo run shows what its report shows, and trains nothing again."""
+    demo = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text())
+    own = {path.stem: defaults(path) for path in CHAPTERS}
+    assert {one["run_dir"] for one in own.values()} == {f"runs/{demo['run']}"}
+    assert {one["seed"] for one in own.values()} == {demo["seed"]}
+    for name, given in demo["chapters"].items():
+        assert {key: own[name][key] for key in given} == given, name
+
+
+def test_the_other_runs_name_whatever_the_demo_sets():
+    """What a chapter has by default is the demo's choice, and must not become theirs unseen."""
+    demo, *others = (yaml.safe_load((ROOT / "params" / f"{name}.yaml").read_text())["chapters"]
+                     for name in ("demo", "full", "sample", "sample_terms"))  # fmt: skip
+    for other in others:
+        lacking = {(name, key) for name, given in demo.items() for key in given
+                   if key not in (other.get(name) or {})}  # fmt: skip
+        assert not lacking - SAME_EVERYWHERE
+
+
+SAME_EVERYWHERE = {  # the demo's value is the one for any run
+    ("03_splits", "min_songs"), ("13_new_song", "n_nearest"), ("10_embedding", "n_songs"),
+    ("04_baseline", "more_seeds"), ("07_results", "more_seeds")}  # fmt: skip
 
 
 NOT_SCORES = {  # numbers that a chapter may type: choices, none of them a result
@@ -166,6 +200,31 @@ def test_no_address_of_a_registry_and_no_path_of_a_machine_is_committed():
 def test_no_song_is_committed():
     assert not [path for path in TRACKED if path.suffix in (".h5", ".hdf5", ".keras")]
     assert not [path for path in TRACKED if path.stat().st_size > 1_500_000]
+
+
+DEVCONTAINER = {"name", "image", "hostRequirements", "postCreateCommand", "postAttachCommand",
+                "forwardPorts", "portsAttributes", "customizations"}  # fmt: skip
+
+
+def test_the_cloud_gets_the_same_environment_and_the_same_page():
+    """What can be said of Codespaces and Binder without them: names, and that files are there."""
+    space = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert set(space) <= DEVCONTAINER
+    makefile = (ROOT / "Makefile").read_text()
+    commands = f"{space['postCreateCommand']} {space['postAttachCommand']}"
+    for verb in ("hooks", "lab"):
+        assert verb in commands.split() and f"\n{verb}:" in makefile
+    assert set(space["portsAttributes"]) == {str(port) for port in space["forwardPorts"]}
+    binder = ROOT / ".binder"
+    included = (binder / "requirements.txt").read_text().removeprefix("-r ").strip()
+    assert (binder / included).resolve() == ROOT / "requirements.lock"
+    assert re.fullmatch(r"python-3\.1[123]\n", (binder / "runtime.txt").read_text())
+    for script in ("postBuild", "start"):
+        subprocess.run(["sh", "-n", binder / script], check=True)
+        assert os.access(binder / script, os.X_OK)
+    config = (ROOT / ".jupyter" / "jupyter_server_config.py").read_text()
+    page = re.search(r'default_url = "/lab/tree/(.+)"', config)[1]
+    assert (ROOT / page).is_file()
 
 
 def test_environment_yml_names_what_conda_has():

@@ -144,6 +144,9 @@ def test_chapters_are_chosen_by_number_or_name_and_others_are_left(finished, tmp
     done = report.run_report(run, (), finished / "chapters", start="02")
     assert [(one.name, one.state) for one in done] == [
         ("02_reads", "executed"), ("03_alone", "reused")]
+    done = report.run_report(run, (), finished / "chapters", before="02_reads")
+    assert [one.name for one in done] == ["01_makes"]
+    assert report.run_report(run, (), finished / "chapters", before="1") == []
     with pytest.raises(parameters.ParameterError, match="no chapter '04'"):
         report.run_report(run, (), finished / "chapters", ["04"])
 

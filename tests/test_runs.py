@@ -2,7 +2,10 @@
 
 import json
 import os
+import shlex
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -122,6 +125,97 @@ def test_what_is_missing_says_what_to_run(run):
     run.make("a.txt", write("1", []))
     with pytest.raises(runs.RunError, match=r"no reader for '\.txt'"):
         run.read("a.txt")
+
+
+@pytest.fixture
+def opened(monkeypatch, tmp_path):
+    """A person who has chapter 5 open: call it with the notebook's names and the answers given."""
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "nbs" / "report").mkdir(parents=True)
+    chapter = tmp_path / "nbs" / "report" / "05_cnn.ipynb"
+
+    def open_chapter(names, answers=(), editor="JupyterLab"):
+        monkeypatch.chdir(chapter.parent)
+        if editor == "JupyterLab":
+            monkeypatch.setenv("JPY_SESSION_NAME", str(chapter))
+        else:
+            names = names | {"__vsc_ipynb_file__": str(chapter)}
+        shell = SimpleNamespace(user_ns=names)
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+        given = iter(answers)
+        monkeypatch.setattr("builtins.input", lambda _: next(given))
+
+    return open_chapter
+
+
+@pytest.mark.parametrize("editor", ["JupyterLab", "VS Code"])
+def test_an_open_chapter_says_which_parameters_are_not_the_reports(opened, capsys, editor):
+    own = {"epochs": 6, "filters": [8, 8]}
+    run = runs.create_run({"seed": 1, "chapters": {"05_cnn": own}}, "runs/demo")
+    opened({"seed": 1} | own, editor=editor)
+    runs.open_run(run.dir)
+    assert not capsys.readouterr().out
+    opened({"seed": 2, "epochs": 6, "filters": [8]}, editor=editor)
+    runs.open_run(run.dir)
+    said = capsys.readouterr().out
+    assert "    seed = 1\n    filters = [8, 8]\n" in said and "epochs" not in said
+
+
+def test_an_open_chapter_is_asked_and_what_it_lacks_is_made(opened, monkeypatch, tmp_path, capsys):
+    made = []
+
+    def run_here(command):
+        made.append(command)
+        runs.create_run({"seed": 1}, "runs/mine")
+        return 0
+
+    monkeypatch.setattr(runs, "_run_here", run_here)
+    opened({}, ["n", "y", "y"])
+    with pytest.raises(runs.RunError, match="--run-dir runs/mine --before 05` makes what this"):
+        runs.open_run("runs/mine")
+    assert not made
+    run = runs.open_run("runs/mine")
+    command = ["report", "params/demo.yaml", "--run-dir", "runs/mine", "--before", "05"]
+    assert run.seed == 1 and made[0][-6:] == command
+    assert f"    {shlex.join(['msd-genre', *command])}\n" in capsys.readouterr().out
+    with pytest.raises(runs.RunError, match=r"no split\.parquet in the run"):  # nor is it there now
+        run.read("split.parquet")
+    assert len(made) == 2
+
+
+def test_where_nobody_can_be_asked_the_error_stands_alone(opened, monkeypatch):
+    opened({})
+
+    def nobody(_):
+        raise RuntimeError("raw_input was called, but this frontend does not support it")
+
+    monkeypatch.setattr("builtins.input", nobody)
+    with pytest.raises(runs.RunError) as failure:
+        runs.open_run("runs/none")
+    shown = failure.value._render_traceback_()
+    assert shown == [f"RunError: {failure.value}"]
+
+
+def test_the_command_that_makes_a_run_is_the_one_that_made_it(tmp_path, monkeypatch):
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "sample.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert runs._report_command(tmp_path / "runs" / "sample") == [
+        "msd-genre", "report", "params/sample.yaml"]  # fmt: skip
+    given = {"run": "sample", "params_file": "mine.yaml", "seed": 1,
+             "data": {"source": "folder", "folder": "/songs", "songs_at": "all.tar"}}  # fmt: skip
+    run = runs.create_run(given, tmp_path / "elsewhere")
+    assert runs._report_command(run.dir, "03") == [
+        "msd-genre", "report", "mine.yaml", "--run-dir", "elsewhere", "--data", "/songs",
+        "--songs", "all.tar", "--before", "03"]  # fmt: skip
+
+
+def test_what_a_command_prints_is_shown_and_its_failure_known(capsys, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "x")
+    code = "import os, sys; print('here', os.environ.get('JPY_SESSION_NAME')); sys.exit(3)"
+    assert runs._run_here([sys.executable, "-c", code]) == 3
+    assert capsys.readouterr().out == "here None\n"
 
 
 def test_a_run_goes_on_with_new_parameters_and_keeps_what_it_knows_of_its_data(run):
