@@ -435,7 +435,7 @@ def test_average_precision_does_not_depend_on_the_curve_s_direction():
     [
         ("funnel", "32,648 of 1,000,000 tracks remain (3.3 %)"),
         ("genre_histogram", "Vocal is 21.0 % of 23,409 songs"),
-        ("lyric_coverage", "99.1 % of 10,000 tokens and 93.2 % of 5,000 words have a vector"),
+        ("lyric_coverage", "99.1 % of 10,000 words sung and 93.2 % of 5,000 stems have a vector"),
         ("model_diagram", "cnn: 9 layers, 268,182 parameters, 97.9 % of them in Conv1D layers"),
         (
             "waterfall",
@@ -687,6 +687,20 @@ def test_text_of_a_cell_comes_out_of_pandoc_as_it_went_in():
 def test_columns_of_markdown_stay_markdown():
     table = pd.DataFrame({"term": ["**bold** | $x$"], "n": [1]})
     assert r"**bold** \| $x$" in figures.markdown_table(table, markdown=["term"])
+
+
+def test_names_of_code_become_names_for_readers():
+    table = pd.DataFrame({
+        "model": ["as_coded", None], "score": ["macro_f1", "of_our_own"], "title": ["a_b", "c"],
+        "learning_rate": [0.001, 0.01], "low": [0.1, 0.2],
+    })  # fmt: skip
+    head, _, first, second = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in figures.markdown_table(table, {"learning_rate": "g"}).splitlines()
+    )
+    assert head == ["model", "score", "title", "learning rate", "95 % from"]
+    assert first == ["as coded", "macro-F1", "a_b", "0.001", "0.100"]
+    assert second == ["–", "of our own", "c", "0.01", "0.200"]
 
 
 def test_the_index_is_shown_on_request_only():

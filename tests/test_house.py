@@ -159,6 +159,34 @@ def test_a_typed_score_is_found():
     assert typed_scores([words, code]) == ["55 %", "7 points", "0.31"]
 
 
+def text_of(path):
+    """All that stands in a notebook's cells."""
+    return "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
+
+
+@pytest.mark.parametrize("number", range(len(CHAPTERS)), ids=[path.stem for path in CHAPTERS])
+def test_a_chapter_ends_with_what_it_means_its_limits_and_the_next_one(number):
+    text = text_of(CHAPTERS[number])
+    assert 0 < text.index("## What it means") < text.index("## Limits")
+    last = "".join(json.loads(CHAPTERS[number].read_text())["cells"][-1]["source"])
+    following = CHAPTERS[number + 1].name if number + 1 < len(CHAPTERS) else "song_map.html"
+    assert f"]({following})" in last.rpartition("## Limits")[2]
+
+
+def test_the_glossary_has_what_the_chapters_ask_of_it_and_no_more():
+    """Each entry names the chapter that links to it first."""
+    entries = re.findall(r"^### .+? \{#([\w-]+)\}\n\n(.+?)(?=^#|\Z)",
+                         text_of(ROOT / "nbs" / "guides" / "glossary.ipynb"), re.M | re.S)
+    first = re.compile(r"First in \[.*?\]\(\.\./report/(.+?)\)")
+    named = {word: first.search(said)[1] for word, said in entries}
+    assert len(named) == len(entries)
+    asked = {}
+    for path in CHAPTERS:
+        for word in re.findall(r"glossary\.ipynb#([\w-]+)", text_of(path)):
+            asked.setdefault(word, path.name)
+    assert named == asked
+
+
 def test_cleaning_keeps_the_parameters_tag(tmp_path):
     """nbdev_clean drops every cell tag unless settings.ini allows it; papermill only warns then."""
     chapter = tmp_path / "nbs" / CHAPTERS[0].name
