@@ -1,15 +1,20 @@
 """The how-to guides: what they show is taken from their pages and executed as it stands."""
 
+import importlib.util
+import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from msd_genre import catalog, cli
@@ -93,8 +98,106 @@ def test_a_sound_is_judged_as_the_guide_says(own_run, tmp_path, monkeypatch):
     soundfile = pytest.importorskip("soundfile", reason="the extra `audio` is not installed")
     monkeypatch.chdir(tmp_path)
     t = np.arange(3 * 22_050) / 22_050
-    soundfile.write("sound.flac", 0.3 * np.sin(2 * np.pi * 440 * t) * np.exp(-(t % 0.5) * 4), 22_050)
+    tone = 0.3 * np.sin(2 * np.pi * 440 * t) * np.exp(-(t % 0.5) * 4)
+    soundfile.write("sound.flac", tone, 22_050)
     (line,) = [line for block in blocks("a_new_song", "bash") for line in block.splitlines()
                if "sound.flac" in line]  # fmt: skip
     text = ask(line, {"runs/demo": own_run.dir}, monkeypatch)
     assert text.startswith("sound.flac") and "approximation" in text and "no lyrics" in text
+
+
+# ---- a changed model
+
+
+def edited(checkout, diffs):
+    """Make the edits that diffs show, in the one notebook cell that has their context."""
+    path = checkout / "nbs" / "api" / "50_models.ipynb"
+    notebook = nbformat.read(path, 4)
+    for diff in diffs:
+        lines = diff.splitlines()
+        old, new = ("\n".join(line[1:] for line in lines if line[0] in kinds)
+                    for kinds in (" -", " +"))  # fmt: skip
+        (cell,) = [cell for cell in notebook.cells if old in cell.source]
+        cell.source = cell.source.replace(old, new)
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A clone of the project, as it lies here."""
+    copy = tmp_path / "checkout"
+
+    def git(*words, folder=copy):
+        named = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]
+        return subprocess.run(["git", "-C", folder, *named, *words], check=True, text=True,
+                              capture_output=True).stdout  # fmt: skip
+
+    git("clone", "-q", ROOT, copy, folder=ROOT)
+    for name in git("ls-files", "-m", "-o", "--exclude-standard", folder=ROOT).splitlines():
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    git("add", "-A")
+    git("commit", "-q", "--allow-empty", "-m", "as it lies here")
+    return copy
+
+
+def module_of(checkout):
+    """`models` as it is in a checkout, beside the one that is imported."""
+    spec = importlib.util.spec_from_file_location("other", checkout / "msd_genre" / "models.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_model_is_changed_as_the_guide_says(own_run, demo_corpus, checkout, tmp_path, capsys):
+    """All blocks of the page in its order, but that its chapter is run once, for the variant."""
+    mine, params = tmp_path / "mine", tmp_path / "mine.yaml"
+    smallest = yaml.safe_load((ROOT / "tests" / "data" / "smallest.yaml").read_text())
+    smallest["data"]["folder"] = str(demo_corpus)
+    params.write_text(yaml.safe_dump(smallest))
+    names = {"runs/demo": own_run.dir, "runs/mine": mine, "params/demo.yaml": params,
+             "params/mine.yaml": params, "epochs=6": "epochs=1", "=32": "=16"}  # fmt: skip
+    env = os.environ | {"PYTHONPATH": str(checkout), "PATH": os.pathsep.join(
+        [str(Path(sys.executable).parent), os.environ["PATH"]])}  # fmt: skip
+
+    def run(block):
+        done = subprocess.run(["bash", "-euc", named(block, names)], cwd=checkout, env=env,
+                              text=True, capture_output=True)  # fmt: skip
+        assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    aside, written, asked, once, page, undo, last = blocks("change_a_model", "bash")
+    by_sizes, compare, test = blocks("change_a_model", "python")
+    edit, *variant = blocks("change_a_model", "diff")
+    run(aside)
+    exec(named(by_sizes, names), {})
+    assert re.search(r"cnn-as_written-narrow +\| \d\.\d\d", capsys.readouterr().out)
+
+    edited(checkout, [edit])
+    assert {"nbs/api/50_models.ipynb", "msd_genre/models.py"} <= {
+        line.split()[0] for line in run(written).splitlines()}  # fmt: skip
+    assert module_of(checkout).default_sizes("cnn")["filters"] == (64, 64, 128)
+    assert "05_cnn               runs: the code that it imports has changed" in run(asked)
+    run(undo)
+    assert "05_cnn               reused" in run(asked)
+
+    edited(checkout, variant)
+    export, tried, made = last.splitlines()
+    assert tried == "pytest -q tests/test_models.py -k narrow"
+    run(export)
+    place = {"models": module_of(checkout)}
+    exec(test, place)
+    place["test_narrow_is_as_written_with_half_the_filters"]()
+    (line,) = blocks("change_a_model", "yaml")
+    smallest["chapters"]["05_cnn"]["weightings"] = yaml.safe_load(line)["05_cnn"]["weightings"]
+    params.write_text(yaml.safe_dump(smallest))
+    assert made == once.strip().replace("demo.yaml", "mine.yaml")
+    run(made)
+    scored = pd.read_csv(mine / "scores" / "05_cnn.csv")
+    assert list(dict.fromkeys(scored["model"]))[:3] == ["as_written", "as_coded", "narrow"]
+    run(page)
+    assert "narrow" in (mine / "before" / "05_cnn.html").read_text()
+    exec(named(compare, names), {})
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1].split()[1:4] == ["now", "macro_f1", "0.0"], "as written has changed too"
