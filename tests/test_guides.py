@@ -1,5 +1,6 @@
 """The how-to guides: what they show is taken from their pages and executed as it stands."""
 
+import configparser
 import importlib.util
 import os
 import re
@@ -8,7 +9,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import nbformat
 import numpy as np
@@ -201,3 +206,107 @@ def test_a_model_is_changed_as_the_guide_says(own_run, demo_corpus, checkout, tm
     exec(named(compare, names), {})
     said = capsys.readouterr().out.splitlines()
     assert said[-1].split()[1:4] == ["now", "macro_f1", "0.0"], "as written has changed too"
+
+
+# ---- a published run
+
+
+def test_the_workflow_of_the_site_runs_what_there_is():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text())
+    assert workflow[True]["push"] == {"branches": ["main"]}  # YAML reads `on` so
+    assert {"pages": "write", "id-token": "write"}.items() <= workflow["permissions"].items()
+    (job,) = workflow["jobs"].values()
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+    commands = [step["run"].split() for step in job["steps"] if "run" in step]
+    assert commands and all(words[0] == "make" and words[1] in targets for words in commands)
+    uses = {step["uses"].split("@")[0]: step.get("with", {}) for step in job["steps"]
+            if "uses" in step}  # fmt: skip
+    assert uses["actions/upload-pages-artifact"]["path"] == "_site"
+    assert {"actions/checkout", "quarto-dev/quarto-actions/setup", "actions/deploy-pages"} < {*uses}
+
+
+def test_both_files_have_the_same_address_and_the_guide_changes_what_stands_there():
+    site = yaml.safe_load((ROOT / "_quarto.yml").read_text())["website"]
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "settings.ini")
+    said = settings["DEFAULT"]
+    assert site["site-url"] == said["doc_host"] + said["doc_baseurl"]
+    assert site["repo-url"] == said["git_url"]
+    there = (ROOT / "_quarto.yml").read_text() + (ROOT / "settings.ini").read_text()
+    (diff,) = blocks("publish_your_run", "diff")
+    old = [line[1:].strip() for line in diff.splitlines() if line[0] in "-" or " =" in line[:12]]
+    assert len(old) == 5 and all(line in there for line in old)
+
+
+@contextmanager
+def served(folder):
+    """A folder at an address of this machine."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *said):
+            pass
+
+    handler = partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_the_site_works_below_an_address_of_a_project(demo_site, browser, tmp_path):
+    (tmp_path / "msd_genre").symlink_to(demo_site)
+    wrong = []
+    with served(tmp_path) as address:
+        page = browser.new_page()
+        page.on("response", lambda r: wrong.append((r.status, r.url)) if r.status >= 400 else None)
+        page.on("requestfailed", lambda request: wrong.append(request.url))
+        page.on("request", lambda request: None if request.url.startswith(
+            (f"{address}/msd_genre/", "data:", "blob:")) else wrong.append(request.url))
+        for name in ["", "report/05_cnn.html", "report/song_map.html", "api/models.html",
+                     "guides/publish_your_run.html"]:  # fmt: skip
+            page.goto(f"{address}/msd_genre/{name}", wait_until="load")
+            links = page.evaluate("() => [...document.links].map(a => a.href.split('#')[0])")
+            inside = {link for link in links if link.startswith(address)}
+            assert inside and all(link.startswith(f"{address}/msd_genre/") for link in inside)
+            for link in inside:
+                assert (demo_site / link.removeprefix(f"{address}/msd_genre/")).exists(), link
+        page.close()
+    assert wrong == []
+
+
+def test_the_site_is_pushed_as_the_guide_says(demo_site, tmp_path, monkeypatch):
+    _, push, _ = blocks("publish_your_run", "bash")
+    copy, remote = shutil.copytree(demo_site, tmp_path / "_site"), tmp_path / "remote.git"
+    subprocess.run(["git", "init", "-q", "--bare", remote], check=True)
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "nobody")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "nobody@localhost")
+    names = {"https://github.com/YOU/msd_genre.git": remote, "_site": copy}
+    subprocess.run(["bash", "-euc", named(push, names)], check=True, capture_output=True)
+    show = ["git", "-C", remote, "ls-tree", "-r", "--name-only", "gh-pages"]
+    there = subprocess.run(show, check=True, text=True, capture_output=True).stdout.splitlines()
+    assert {".nojekyll", "index.html", "report/05_cnn.html"} <= {*there}
+    assert not [name for name in there if name.endswith((".h5", ".parquet", ".npz"))]
+
+
+def test_titles_on_the_pages_are_counted_and_none_in_the_record(
+    demo_run, demo_site, tmp_path, monkeypatch, capsys
+):
+    check, _, record = blocks("publish_your_run", "bash")
+    names = {"runs/demo": demo_run.dir, "_site": demo_site}
+    (count,) = blocks("publish_your_run", "python")
+    exec(named(count, names), {})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    found = {name: int(n) for name, n, *_ in lines}
+    assert found["song_map.html"] > found["10_embedding.html"] > 0
+    cells = nbformat.read(ROOT / "nbs" / "guides" / "publish_your_run.ipynb", 4).cells
+    (table,) = [cell.source for cell in cells if "| the song map |" in cell.source]
+    listed = {int(n) for n in re.findall(r"^\| (\d+) ", table, re.M)} - {2}  # stems, no titles
+    assert {int(name[:2]) for name, n in found.items() if n and name[:2].isdigit()} <= listed
+    out = tmp_path / "record"
+    ask(f"{record.splitlines()[0]} --out {out}", names, monkeypatch)
+    songs = catalog.kept(demo_run.read("catalog.parquet"))
+    text = "\n".join(path.read_text() for path in out.rglob("*.*"))
+    assert "accuracy" in text and not [t for t in songs["title"] if len(t) > 6 and t in text]
+    assert str(demo_run.params["data"]["folder"]) not in text
+    assert [line.split()[1] for line in check.splitlines()] == ["verify", "site"]
