@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import sparse
 from tqdm import tqdm
 
-from .catalog import catalog_options, data_layout, kept, make_lyrics
+from .catalog import catalog_options, data_layout, kept, lyric_parts, make_lyrics
 from .lyrics import load_vectors, stem_vectors
 from .runs import Run
 from .scan import ARRAYS, summary_names
@@ -64,7 +64,7 @@ def _gather(
                     first = part["to"].iloc[start]
                     whole[first : first + end - start] = values[start:end]
         store.create_dataset("recording", data=recordings)
-        store.create_dataset("track_id", data=songs["track_id"].to_numpy("S18"))
+        store.create_dataset("track_id", data=songs["track_id"].to_numpy("S"))
         store.attrs["summary_names"] = summary_names()
 
 # %% ../nbs/api/21_features.ipynb #7d86d6d0
@@ -151,7 +151,7 @@ def open_store(
     if not path.is_file():
         raise FeatureError(f"no feature store in {folder}: `msd-genre report` builds it")
     file = h5py.File(path)
-    ids = np.array(file["track_id"].asstr()[:], "U18")
+    ids = np.array(file["track_id"].asstr()[:], "U")
     arrays = {name: file[name] for name in ARRAYS}
     return Store(file, ids, **arrays, summary_names=list(file.attrs["summary_names"]))
 
@@ -250,27 +250,38 @@ def load_statistics(
     return taken.astype(np.float32)
 
 # %% ../nbs/api/21_features.ipynb #36283dd2
+def _bags(
+    run: Run,
+    text: str | None,  # the artefact of all lyrics; None: there are none
+    track_ids: np.ndarray,  # (n,) of the store
+) -> tuple[sparse.csr_array, dict[str, str]]:  # (n, n_stems); stem -> word
+    "The bags of words of these tracks, zeros where a track has none."
+    if text is None:
+        return sparse.csr_array((len(track_ids), 1), dtype=np.float32), {"": ""}
+    counts, tracks = run.read(f"{text}/counts.npz"), run.read(f"{text}/tracks.parquet")
+    found = pd.Series(np.arange(len(tracks)), tracks["track_id"]).reindex(track_ids)
+    there = sparse.diags_array(found.notna().to_numpy(np.float32))
+    aligned = there @ counts[found.fillna(0).to_numpy(int)]
+    return sparse.csr_array(aligned), dict(run.read(f"{text}/words.json"))
+
+
 def build_lyrics(
     run: Run,  # reads `features/`, makes `lyrics/`
     vectors: str = "glove-6b-50d",  # what `lyrics.load_vectors` takes
 ) -> Path:  # counts.npz, stems.parquet, stem_vectors.npy
     "Counts of stems for the songs of the store, and a vector for each stem."
-    parts = catalog_options(run.params.get("catalog", {}))["lyrics"] or ["train", "test"]
-    text = make_lyrics(run, data_layout(run), parts)
+    layout = data_layout(run)
+    parts = lyric_parts(layout, catalog_options(run.params.get("catalog", {})))
+    text = make_lyrics(run, layout, parts) if parts else None
 
     def build(path: Path) -> None:
-        store, counts = open_store(run.path("features")), run.read(f"{text}/counts.npz")
-        tracks, stems = run.read(f"{text}/tracks.parquet"), run.read(f"{text}/words.json")
-        found = pd.Series(np.arange(len(tracks)), tracks["track_id"]).reindex(store.track_ids)
-        there = sparse.diags_array(found.notna().to_numpy(np.float32))  # zeros where no lyrics are
-        aligned = there @ counts[found.fillna(0).to_numpy(int)]
-        words = dict(stems)
+        aligned, words = _bags(run, text, open_store(run.path("features")).track_ids)
         matrix, how = stem_vectors(list(words), words, load_vectors(vectors))
         path.mkdir()
-        sparse.save_npz(path / "counts.npz", sparse.csr_array(aligned))
+        sparse.save_npz(path / "counts.npz", aligned)
         np.save(path / "stem_vectors.npy", matrix)
         table = pd.DataFrame({"stem": words.keys(), "word": words.values(), "found": how})
         table.to_parquet(path / "stems.parquet")
 
-    return run.make("lyrics", build, params={"vectors": vectors}, inputs=["features", text],
+    return run.make("lyrics", build, params={"vectors": vectors}, inputs=["features", *filter(None, [text])],
                     modules=["features", "lyrics"])

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['LONGEST_TEXT', 'FROM_PLACES', 'NO_SOUND', 'NO_WORDS', 'NO_KNOWN_WORDS', 'APPROXIMATE', 'KNOWN', 'NewSongError',
-           'count_lyrics', 'read_lyrics', 'Sound', 'read_sound_of', 'sound_of_track', 'Answer', 'place_on_map', 'judge',
-           'open_map', 'predict', 'answers_by_part']
+           'count_lyrics', 'read_lyrics', 'write_lyrics', 'Sound', 'read_sound_of', 'sound_of_track', 'Answer',
+           'place_on_map', 'judge', 'open_map', 'predict', 'answers_by_part']
 
 # %% ../nbs/api/63_new_song.ipynb #c5c201df
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -48,16 +48,21 @@ def _stemmer() -> SnowballStemmer:
     return SnowballStemmer("english")
 
 
+def _words(
+    text: str,  # the words of a song, in lines
+) -> list[str]:  # small letters and digits, contractions written out
+    text = text.casefold().replace("\u2019", "'")
+    for contraction, written_out in _WRITTEN_OUT:
+        text = re.sub(contraction, written_out, text)
+    return [word for raw in text.split() if (word := re.sub(r"[^\w]|_", "", raw))]
+
+
 def count_lyrics(
     text: str,  # the words of a song, in lines
     stems: Sequence[str],  # of the columns, as the run's lyrics have them
 ) -> sparse.csr_array:  # (1, n_stems) int32
     "How often each stem stands in a text."
-    text = text.casefold().replace("\u2019", "'")
-    for contraction, written_out in _WRITTEN_OUT:
-        text = re.sub(contraction, written_out, text)
-    words = [re.sub(r"[^\w]|_", "", word) for word in text.split()]
-    counted = Counter(_stem(word) for word in words if word)
+    counted = Counter(map(_stem, _words(text)))
     place = {stem: column for column, stem in enumerate(stems)}
     found = {place[stem]: n for stem, n in counted.items() if stem in place}
     columns = np.array(sorted(found), np.int32)
@@ -82,6 +87,32 @@ def read_lyrics(
         raise NewSongError(f"{path}: {len(content):,} bytes, or bytes that are no text: expected "
                            "the words of one song")
     return text
+
+# %% ../nbs/api/63_new_song.ipynb #fa14f4af
+def write_lyrics(
+    texts: Mapping[str, str],  # track id, as the song file is called -> the words of the song
+    folder: str | Path,  # gets mxm_dataset_train.txt and mxm_reverse_mapping.txt
+    n_stems: int = 5000,  # of the most frequent stems, how many are kept
+) -> list[str]:  # tracks without a word, which are left out
+    "Own texts in musiXmatch's format. Raises `NewSongError` where no text has a word."
+    folder, spelt = Path(folder), Counter(word for text in texts.values() for word in _words(text))
+    counted, word_of = Counter[str](), dict[str, str]()
+    for word, n in spelt.most_common():  # the most frequent spelling of a stem comes first
+        counted[_stem(word)] += n
+        word_of.setdefault(_stem(word), word)
+    stems = sorted(counted, key=lambda stem: (-counted[stem], stem))[:n_stems]
+    rows = {track: count_lyrics(text, stems) for track, text in texts.items()}
+    lines = [",".join([track, "0", *(f"{j + 1}:{n}" for j, n in zip(row.indices, row.data,
+                                                                    strict=True))])
+             for track, row in sorted(rows.items()) if row.nnz]  # fmt: skip
+    if not lines:
+        raise NewSongError(f"{len(texts)} texts without a word: expected the words of songs")
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"dataset_train": ["%" + ",".join(stems), *lines],
+               "reverse_mapping": [f"{stem}<SEP>{word_of[stem]}" for stem in stems]}
+    for name, text in content.items():
+        (folder / f"mxm_{name}.txt").write_text("\n".join([*text, ""]), encoding="utf-8")
+    return sorted(track for track, row in rows.items() if not row.nnz)
 
 # %% ../nbs/api/63_new_song.ipynb #ad6955b5
 @dataclass(frozen=True)

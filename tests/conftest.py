@@ -78,6 +78,20 @@ def demo_run(demo_corpus, made_once):
     return run
 
 
+@pytest.fixture(scope="session")
+def demo_site(demo_run, made_once):
+    """The pages of that run, as `msd-genre site` makes them. Do not change them."""
+    from click.testing import CliRunner
+
+    from msd_genre import cli
+
+    def make(folder):
+        done = CliRunner().invoke(cli.main, ["site", str(demo_run.dir), "--out", str(folder)])
+        assert done.exit_code == 0, done.output
+
+    return made_once("site", make)
+
+
 @pytest.fixture
 def own_run(demo_run, tmp_path):
     """A copy of the finished run, to be changed or spoilt."""
