@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PreviewError', 'cell_options', 'with_options', 'page_markdown', 'resource', 'pandoc_page', 'Page', 'front_matter',
-           'site_pages', 'sidebar_html', 'neighbours_html', 'link_pages', 'broken_links', 'place_site',
-           'render_preview']
+           'site_pages', 'sidebar_html', 'neighbours_html', 'link_pages', 'search_places', 'theme_variables',
+           'broken_links', 'place_site', 'render_preview']
 
 # %% ../nbs/api/79_preview.ipynb #5020af2d
 import base64
@@ -20,12 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import nbformat
 import pypandoc
 import yaml
+from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 
 # %% ../nbs/api/79_preview.ipynb #2e1220e0
@@ -106,7 +108,8 @@ def _image(output: NotebookNode, mime: str, path: Path, alt: str) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     data = _text(output.data[mime])
     path.write_bytes(data.encode() if mime == "image/svg+xml" else base64.b64decode(data))
-    width = output.metadata.get(mime, {}).get("width")
+    told = output.metadata.get(mime, {})
+    alt, width = told.get("alt", alt), told.get("width")
     size = f" width={width}px" if width else ""
     return f"![]({path.parent.name}/{path.name}){{fig-alt={_attribute(alt)}{size}}}"
 
@@ -279,16 +282,18 @@ def sidebar_html(
     page: Page,  # the page that it stands on
     pages: list[Page],  # all pages in order
 ) -> str:
-    "The list of all pages, with this one marked."
-    lines, section = ["<ul>"], ""
-    for one in pages:
-        if one.section != section:
-            lines.append("</ul>\n" * bool(section))
-            lines.append(f'<li><span class="section">{html.escape(one.section)}</span><ul>')
-            section = one.section
-        here = ' aria-current="page"' if one == page else ""
-        lines.append(f"<li>{_link(page, one, one.title, here)}</li>")
-    return "\n".join([*lines, "</ul>" * bool(section), "</ul>"])
+    "The list of all pages, with this one marked; only the section that it belongs to is open."
+    lines = []
+    for section, group in groupby(pages, key=lambda one: one.section):
+        here = {page: ' aria-current="page"'}
+        links = [f"<li>{_link(page, one, one.title, here.get(one, ''))}</li>" for one in group]
+        entries = "\n".join(["<ul>", *links, "</ul>"])
+        if section:
+            shown = " open" if section == page.section else ""
+            head = f"<details{shown}><summary>{html.escape(section)}</summary>"
+            entries = f"{head}\n{entries}</details>"
+        lines.append(entries)
+    return "\n".join(lines)
 
 
 def neighbours_html(
@@ -319,6 +324,43 @@ def link_pages(
         return f'href="{page.to(target)}{match["anchor"]}"' if target else match[0]
 
     return re.sub(r'href="(?P<source>[^":#]+\.ipynb)(?P<anchor>#[^"]*|)"', replace, text)
+
+# %% ../nbs/api/79_preview.ipynb #e6668961
+_NOT_SEARCHED = "nav, math, script, .cell-code, .cell-output, details.code, .run-stamp, .fictional"
+
+
+def search_places(
+    text: str,  # HTML of a page
+    target: str,  # where it lies in the site, such as "api/runs.html"
+) -> list[list[str]]:  # address, title of the page, heading ("" at its top), words
+    "The places of a page that a search can find, the last one first."
+    page = BeautifulSoup(text, "html.parser")
+    if not page.main:
+        return []
+    for gone in page.main.select(_NOT_SEARCHED):
+        gone.decompose()
+    title = page.main.h1.extract().get_text() if page.main.h1 else target
+    places = []
+    for section in reversed(page.main.select("section[id]")):
+        section.extract()
+        heading = section.find(re.compile("^h[1-6]$"))
+        name = " ".join(heading.extract().get_text().split()) if heading else ""
+        words = " ".join(section.get_text(" ").split())
+        places.append([f"{target}#{section['id']}", title, name, words])
+    return [*places, [target, title, "", " ".join(page.main.get_text(" ").split())]]
+
+# %% ../nbs/api/79_preview.ipynb #16a181d0
+def theme_variables(
+    light: str,  # SCSS of the light theme
+    dark: str,  # SCSS of the dark one
+) -> str:  # CSS
+    "What two themes set, as variables of CSS that follow the reader's choice of light or dark."
+    pattern = re.compile(r"^\$([\w-]+):\s*(.+?)\s*(?:!default)?;", re.MULTILINE)
+    one, other = dict(pattern.findall(light)), dict(pattern.findall(dark))
+    both = [f"  --{name}: {value};" if value == other[name] else
+            f"  --{name}: light-dark({value}, {other[name]});"
+            for name, value in one.items() if name in other]  # fmt: skip
+    return "\n".join([":root {", *both, "}", ""])
 
 # %% ../nbs/api/79_preview.ipynb #bcab55ec
 class _Links(HTMLParser):
@@ -364,7 +406,23 @@ def _is_folded(path: Path) -> bool:
     return bool(said.get("format", {}).get("html", {}).get("code-fold", False))
 
 
-def _render(page: Page, pages: list[Page], folder: Path, out: Path, config: dict) -> None:
+def _included(config: dict) -> str:
+    "HTML that the project has put at the end of each page."
+    given = config.get("format", {}).get("html", {}).get("include-after-body", [])
+    return "\n".join(one["text"] for one in given if isinstance(one, dict))
+
+
+def _styles(folder: Path, config: dict) -> str:
+    "The style sheet of the preview, in the colours of the project."
+    themes = config.get("format", {}).get("html", {}).get("theme", {})
+    found = [[(folder / name).read_text() for name in themes.get(scheme, [])
+              if (folder / name).is_file()] for scheme in ("light", "dark")]  # fmt: skip
+    return theme_variables(*map("\n".join, found)) + resource("preview.css").read_text()
+
+
+def _render(
+    page: Page, pages: list[Page], folder: Path, out: Path, config: dict
+) -> list[list[str]]:  # its places
     "One notebook of a project to its page."
     notebook = nbformat.read(folder / page.source, 4)
     target = out / page.target
@@ -378,12 +436,14 @@ def _render(page: Page, pages: list[Page], folder: Path, out: Path, config: dict
         "neighbours": neighbours_html(page, pages),
         "footer": html.escape(site.get("page-footer", {}).get("left", "")),
         "made-by": f"A preview made without Quarto, by pandoc {pypandoc.get_pandoc_version()}: "
-                   "the same text and figures, without search.",
+                   "the same text and figures.",
+        "include-after": _included(config),
     }  # fmt: skip
     markdown = page_markdown(notebook, images, _is_folded(folder / page.source))
     text = pandoc_page(markdown, variables, folder, config.get("bibliography"))
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(link_pages(text, page, pages), encoding="utf-8")
+    return search_places(text, page.target)
 
 
 def _render_all(folder: Path, out: Path) -> None:
@@ -396,6 +456,11 @@ def _render_all(folder: Path, out: Path) -> None:
              if (error := one.exception())]  # fmt: skip
     if wrong:
         raise PreviewError("\n".join(wrong))
+    index = [place for one in done for place in one.result()]
+    text = json.dumps(index, ensure_ascii=False, separators=(",", ":"))
+    (out / "search_index.js").write_text(f"window.searchIndex = {text};\n", encoding="utf-8")
+    (out / "preview.css").write_text(_styles(folder, config), encoding="utf-8")
+    shutil.copyfile(resource("preview.js"), out / "preview.js")
 
 # %% ../nbs/api/79_preview.ipynb #43005312
 def place_site(
@@ -428,7 +493,6 @@ def render_preview(
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
         unfinished.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(resource("preview.css"), unfinished / "preview.css")
         _render_all(folder, unfinished)
         if broken := broken_links(unfinished):
             raise PreviewError("links that lead nowhere:\n" + "\n".join(broken))

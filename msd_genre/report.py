@@ -399,6 +399,21 @@ def run_report(
     return done
 
 # %% ../nbs/api/80_report.ipynb #fa2d3697
+def _dress_captions(
+    cell: NotebookNode,  # an executed code cell without a label; changed
+    options: dict,
+    code: str,
+) -> None:
+    "Let captions without a number look like captions, and give a picture its alternative text."
+    for output in cell.outputs:
+        told = output.get("metadata", {}).get("msd_genre", {})
+        if told.get("role") == "caption":
+            output.data = {"text/markdown": f"::: caption-text\n{told['text']}\n:::"}
+            if told["alt"]:
+                options = {"fig-alt": told["alt"]} | options
+    cell.source = with_options(options, code)
+
+
 def fold_caption(
     cell: NotebookNode,  # an executed code cell; changed
 ) -> None:
@@ -409,7 +424,9 @@ def fold_caption(
     label = str(options.get("label", ""))
     if not captions and label.startswith(("fig-", "tbl-")):  # what it would show is not there
         cell.source = with_options({k: v for k, v in options.items() if k != "label"}, code)
-    if not (captions and label):  # an example of the API keeps its captions as text below it
+    if captions and not label:  # an example keeps its captions as text below it
+        _dress_captions(cell, options, code)
+    if not (captions and label):
         return
     if len(captions) > 1:
         raise ReportError(
@@ -438,6 +455,16 @@ def _without_html(data: dict) -> dict:
     return rest
 
 
+_INTERVAL = re.compile(r"\([−+-]?\d[\d.,]*–[−+-]?\d[\d.,]*\)")
+
+
+def _whole_intervals(markdown: str) -> str:
+    "A table whose intervals, such as (0.41–0.61), are not divided between two lines."
+    lines = markdown.splitlines(keepends=True)
+    return "".join(_INTERVAL.sub(r"[\g<0>]{.interval}", line) if line.startswith("|") else line
+                   for line in lines)  # fmt: skip
+
+
 def _tidy_outputs(cell: NotebookNode) -> None:
     "The outputs that a page shows."
     cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
@@ -445,6 +472,8 @@ def _tidy_outputs(cell: NotebookNode) -> None:
     for output in cell.outputs:
         if "data" in output:
             output.data = _without_html(output.data)
+            if "text/markdown" in output.data:
+                output.data["text/markdown"] = _whole_intervals(output.data["text/markdown"])
     options, code = cell_options(cell.source)
     prose = [set(o.get("data", {})) >= {"text/markdown"} for o in cell.outputs]
     if prose and all(prose) and "label" not in options:  # text that belongs to the page's own flow
@@ -469,7 +498,7 @@ def give_front_matter(
     notebook.cells[:1] = [new_raw_cell(f"---\n{front}---"), *([first] if first.source else [])]
 
 # %% ../nbs/api/80_report.ipynb #59a63c1f
-FICTIONAL = """::: {.callout-warning title="Fictional songs"}
+FICTIONAL = """::: {.callout-warning .fictional title="Fictional songs"}
 The chapters of this site were run on invented songs: the program wrote them itself, in the
 formats of the real files. They show that everything runs; they say nothing about music.
 :::"""
@@ -599,27 +628,60 @@ def _write_config(nbs: Path, staged: Path, run: Run) -> None:
     (staged / "_quarto.yml").write_text(text, encoding="utf-8")
 
 
-def _names(notebooks: dict[str, NotebookNode]) -> set[str]:
-    "What the pages of the API document, such as `api/runs.html#create_run`."
-    return {
-        f"{Path(page).parent}/{front_matter(notebook).get('output-file')}#{name.lower()}"
-        for page, notebook in notebooks.items() if page.startswith("api/")
-        for cell in notebook.cells for output in cell.get("outputs", [])
-        for name in re.findall(r"^#+ (\S+)$", output.get("data", {}).get("text/markdown", ""), re.M)
-    }  # fmt: skip
+def _names(notebooks: dict[str, NotebookNode]) -> dict[str, str]:
+    "Where the API documents a name: `runs.create_run` in `api/runs.html#create_run`."
+    names: dict[str, str] = {}
+    short: dict[str, set[str]] = {}
+    for page, notebook in notebooks.items():
+        if not page.startswith("api/"):
+            continue
+        module = Path(page).stem.partition("_")[2]
+        target = f"api/{front_matter(notebook).get('output-file')}"
+        names[f"msd_genre.{module}"] = target
+        for cell in notebook.cells:
+            for output in cell.get("outputs", []):
+                markdown = output.get("data", {}).get("text/markdown", "")
+                for name in re.findall(r"^#+ ([A-Za-z]\S*)$", markdown, re.MULTILINE):
+                    names[f"{module}.{name}"] = place = f"{target}#{name.lower()}"
+                    short.setdefault(name, set()).add(place)
+    return names | {name: min(places) for name, places in short.items() if len(places) == 1}
 
 
-def _link_inside(notebook: NotebookNode, to_root: str, site_url: str, names: set[str]) -> None:
-    "Let links to the published site lead to this one, and only to names that are documented."
+_LINK_OR_NAME = re.compile(
+    r"\[[^\]]*\]\([^)]*\)|(?<!`)`(?P<name>[A-Za-z][\w.]*)(?P<call>\(\))?`(?!`)"
+)
+
+
+def _link_names(markdown: str, to_root: str, names: dict[str, str]) -> str:
+    "Prose whose names in backticks lead to where the API documents them; code stays as it is."
+    def link(found: re.Match) -> str:
+        name = found["name"]
+        said = name and (found["call"] or re.search(r"[A-Z_.]", name))  # `fit` may be any word
+        return f"[{found[0]}]({to_root}{names[name]})" if said and name in names else found[0]
+
+    lines, fence = markdown.splitlines(keepends=True), ""
+    for at, line in enumerate(lines):
+        mark = re.match(r"\s*(`{3,}|~{3,})", line)
+        if mark and (not fence or mark[1].startswith(fence)):
+            fence = "" if fence else mark[1]
+        elif not fence and not line.startswith(("#", "    ")):
+            lines[at] = _LINK_OR_NAME.sub(link, line)
+    return "".join(lines)
+
+
+def _link_inside(
+    notebook: NotebookNode, to_root: str, site_url: str, names: dict[str, str]
+) -> None:
+    "Let links to the published site lead to this one, and names to where they are documented."
     api = re.compile(rf"\[(`[^`\]]+`)\]\({re.escape(site_url)}/(api/[^)]+)\)")
+    places = set(names.values())
 
     def inside(text: str) -> str:
-        text = api.sub(lambda m: m[0] if "#" not in m[2] or m[2] in names else m[1], text)
-        # nbdev writes LNone for a line of source that it does not find.
-        return text.replace(f"]({site_url}/", f"]({to_root}").replace("#LNone)", ")")
+        text = api.sub(lambda m: m[0] if "#" not in m[2] or m[2] in places else m[1], text)
+        return _link_names(text.replace(f"]({site_url}/", f"]({to_root}"), to_root, names)
 
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
+        if cell.cell_type == "markdown" and ".run-stamp" not in cell.source:  # parameters, no names
             cell.source = inside(cell.source)
         for output in cell.get("outputs", []):
             if "text/markdown" in output.get("data", {}):

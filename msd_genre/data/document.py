@@ -1,22 +1,26 @@
 """Documentation pages by nbdev: `python document.py NBS OUT` for each notebook of NBS but chapters.
 
 nbdev's own `proc_nbs` fills in signatures by running a notebook's exported cells and every other
-cell with an import in it, examples too. Here they come from the installed module, and nothing of
-the notebook runs. A page that is newer than its notebook and its module is left as it is.
+cell with an import in it, examples too, and shows types and defaults as Python has evaluated them.
+Here a signature is shown as it is written in the module, with its comments, and nothing of the
+notebook runs. A page that is newer than its notebook and its module is left as it is.
 
 Run in a process of its own by `report.documentation`: nothing in the package imports nbdev.
 """
 
 import ast
-import dataclasses
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
+import textwrap
+from functools import cache
 from pathlib import Path
 
 from execnb.nbio import mk_cell, read_nb, write_nb
-from nbdev import processors
+from nbdev import processors, showdoc
+from nbdev.config import get_config
 from nbdev.processors import FilterDefaults, _default_exp, _is_showdoc, exec_show_docs
 
 
@@ -48,12 +52,74 @@ def keep_text(notebook):
         notebook.cells.insert(1, mk_cell(rest, "markdown"))
 
 
-def shorten_defaults(module):
-    "Let an object with many fields stand in a signature by its class, not by all of them."
-    for function in vars(module).values():
-        for default in getattr(function, "__defaults__", None) or ():
-            if dataclasses.is_dataclass(default) and len(repr(default)) > 80:
-                type(default).__repr__ = lambda self: f"{type(self).__name__}(...)"
+def narrow(line, width=88):
+    "A line of a signature whose comment, if it is long, goes on below itself."
+    code, mark, comment = line.partition("  # ")
+    if len(line) <= width or not mark or len(code) > width - 30:
+        return [line]
+    start = code + mark
+    return textwrap.wrap(comment, width, initial_indent=start, subsequent_indent=" " * len(code) + mark)
+
+
+def head_of(node, lines):
+    "A function's lines up to its body, without `self`; decorators are left out."
+    last = max(node.lineno, node.body[0].lineno - 1)
+    kept = [line for line in lines[node.lineno - 1:last] if line.strip() not in ("self,", "cls,")]
+    return [re.sub(r"\((self|cls)(, |(?=\)))", "(", line) for line in kept]
+
+
+def fields_of(node, lines):
+    "The lines of a class that say what fields it has, and how it is made."
+    shown = []
+    for one, after in zip(node.body, [*node.body[1:], None], strict=True):
+        if isinstance(one, ast.AnnAssign) and not getattr(one.target, "id", "_").startswith("_"):
+            last = one.end_lineno
+            while last < (after.lineno - 1 if after else len(lines)) and "#" in lines[last]:
+                last += 1  # a comment may go on below its field
+            shown += lines[one.lineno - 1:last]
+        elif isinstance(one, ast.FunctionDef) and one.name == "__init__":
+            shown += head_of(one, lines)
+    return shown
+
+
+def signature(symbol):
+    "The head of a function or class as it is written in its module."
+    source = textwrap.dedent(inspect.getsource(symbol))
+    node, lines = ast.parse(source).body[0], source.splitlines()
+    if not isinstance(node, ast.ClassDef):
+        shown = head_of(node, lines)
+    else:
+        kind = [f"@{text}" for one in node.decorator_list if "dataclass" in (text := ast.unparse(one))]
+        bases = ", ".join(ast.unparse(one) for one in node.bases)
+        fields = fields_of(node, lines)
+        name = f"class {node.name}" + (f"({bases})" if bases else "") + ":" * bool(fields)
+        shown = [*kind, name, *fields]
+    return "\n".join(text for line in shown for text in narrow(line))
+
+
+def address(file):
+    "Where a file of the project is read by everybody."
+    config = get_config()
+    return f"{config.git_url}/blob/{config.branch}/{file}"
+
+
+class Entry:
+    "What a page says of one name: where it is defined, its signature, its docstring."
+
+    def __init__(self, symbol, name=None, title_level=3):
+        self.symbol, self.name = inspect.unwrap(symbol), name or symbol.__qualname__
+        self.level = title_level
+
+    def _repr_markdown_(self):
+        line = inspect.getsourcelines(self.symbol)[1]
+        file = f"{self.symbol.__module__.replace('.', '/')}.py#L{line}"
+        link = f"[source]({address(file)}){{.source-link}}\n\n"
+        text = inspect.getdoc(self.symbol) or ""
+        head = f"---\n\n{'#' * self.level} {self.name}\n\n"
+        return f"{head}{link}```python\n{signature(self.symbol)}\n```\n\n{text}"
+
+
+showdoc.BasicMarkdownRenderer = Entry
 
 
 class ShowDocs(exec_show_docs):
@@ -61,19 +127,17 @@ class ShowDocs(exec_show_docs):
 
     def begin(self):
         super().begin()
+        self.section = False
         if module := _default_exp(self.nb):
-            self.module = importlib.import_module(f"msd_genre.{module}")
-            shorten_defaults(self.module)
-            self.k.user_ns.update(vars(self.module))
+            self.k.user_ns.update(vars(importlib.import_module(f"msd_genre.{module}")))
 
     def __call__(self, cell):
+        self.section |= cell.cell_type == "markdown" and bool(re.search("^## ", cell.source, re.M))
         if not _is_showdoc(cell):
             return
+        if not self.section:  # right below the page's title
+            cell.source = re.sub(r"\)\s*$", ", title_level=2)", cell.source)
         self.k.cell(cell)
-        while isinstance(self.k.exc, NameError) and not hasattr(self.module, self.k.exc.name):
-            # A type that the module names without importing it stands for itself.
-            setattr(self.module, self.k.exc.name, type(self.k.exc.name, (), {}))
-            self.k.cell(cell)
         if self.k.exc:
             raise RuntimeError(f"no documentation from `{cell.source}`") from self.k.exc
 
@@ -83,6 +147,30 @@ class Pages(FilterDefaults):
 
     def base_procs(self):
         return [ShowDocs if proc is exec_show_docs else proc for proc in super().base_procs()]
+
+
+@cache
+def own_imports(name):
+    "Modules of the package that one of them imports."
+    tree = ast.parse(Path(importlib.util.find_spec(f"msd_genre.{name}").origin).read_text())
+    modules = [node.module or alias.name for node in ast.walk(tree)
+               if isinstance(node, ast.ImportFrom) and node.level for alias in node.names]
+    return set(modules)
+
+
+def add_ways(notebook, source):
+    "Say below the title where the module and its notebook are, what it builds on and what needs it."
+    name = _default_exp(notebook)
+    others = {path.stem.partition("_")[2]: path.name for path in sorted(source.parent.glob("*.ipynb"))}
+    path = source.resolve().relative_to(Path.cwd().resolve()).as_posix()
+    said = [f"[`msd_genre/{name}.py`]({address(f'msd_genre/{name}.py')}), made from "
+            f"[`{path}`]({address(path)})."]
+    uses = own_imports(name)
+    users = {one for one in others if one != name and name in own_imports(one)}
+    for word, names in (("Builds on", uses), ("Needed by", users)):
+        links = [f"[{one}]({file})" for one, file in others.items() if one in names]
+        said += [f"{word} {', '.join(links)}."] if links else []
+    notebook.cells.insert(1, mk_cell(" ".join(said), "markdown"))
 
 
 def module_file(source: Path) -> Path:
@@ -104,6 +192,8 @@ def main(nbs: Path, out: Path) -> None:
             continue
         notebook = read_nb(source)
         keep_text(notebook)
+        if name.parts[0] == "api" and _default_exp(notebook):
+            add_ways(notebook, source)
         Pages()(notebook)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_nb(notebook, target)

@@ -52,7 +52,7 @@ local function callout(div, kind)
     title = stringify(body:remove(1))
   end
   title = title or kind:gsub("^%l", string.upper)
-  local class = ' class="callout callout-' .. kind .. '"'
+  local class = ' class="' .. table.concat({ "callout", table.unpack(div.classes) }, " ") .. '"'
   local open, close = "<div" .. class .. '><p class="callout-title">' .. title .. "</p>", "</div>"
   if div.attributes["collapse"] then
     local shown = div.attributes["collapse"] == "false" and " open" or ""
@@ -155,9 +155,18 @@ local dress = {
       end
     end
   end,
-  -- A table wider than a phone scrolls in its own box.
+  -- A table wider than the page scrolls in its own box, below its caption.
   Table = function(block)
-    return pandoc.Div({ block }, { class = "table-scroll" })
+    local caption = block.caption.long
+    block.caption = { long = {} }
+    local box = pandoc.Div({ block }, { class = "table-scroll" })
+    if #caption == 0 then
+      return box
+    end
+    local head = pandoc.Plain(pandoc.utils.blocks_to_inlines(caption))
+    local open, close = "<figure>\n<figcaption>", "</figure>"
+    return { pandoc.RawBlock("html", open), head, pandoc.RawBlock("html", "</figcaption>"), box,
+             pandoc.RawBlock("html", close) }
   end,
 }
 
