@@ -35,6 +35,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_raw_cell
 from papermill.exceptions import PapermillExecutionError
 
+from .costs import measured
 from .parameters import must_be_known, read_params
 from .preview import cell_options, front_matter, place_site, with_options
 from .preview import render_preview, resource
@@ -295,6 +296,8 @@ class Done:
     name: str
     state: str  # "reused" or "executed"
     seconds: float
+    processor_s: float  # of all processes together
+    memory_gb: float  # the most that they held at once
 
 
 def _made(run: Run) -> dict[str, int]:
@@ -302,20 +305,19 @@ def _made(run: Run) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (run.dir / ".keys").glob("*.json")}
 
 
-def _do(name: str, number: str, work: Callable[[], bool]) -> Done:
+def _do(run: Run, name: str, number: str, work: Callable[[], bool]) -> Done:
     "Do one thing with its line of progress; `work` says whether anything had to be made."
     head = f"[{number}] {name:<20} "
     print(head, end="", flush=True)
-    begun = time.perf_counter()
     try:
-        state = "executed" if work() else "reused"
+        with measured(run, name) as cost:
+            cost.ended = "cut short" if work() else "reused"
     except BaseException:
         print("failed", flush=True)
         raise
-    seconds = time.perf_counter() - begun
     again = f"\r{head}" if sys.stdout.isatty() else ""  # a bar may have taken the line's place
-    print(f"{again}{state:<9}{seconds:8.1f} s", flush=True)
-    return Done(name, state, seconds)
+    print(f"{again}{cost.ended:<9}{cost.seconds:8.1f} s", flush=True)
+    return Done(name, cost.ended, cost.seconds, cost.processor_s, cost.memory_gb)
 
 
 def _chapter_named(
@@ -384,7 +386,7 @@ def run_report(
     works += [(chapter.name, lambda one=chapter: execute(one)) for chapter in chapters]
     for number, (name, work) in enumerate(works, start=1):
         try:
-            done.append(_do(name, f"{number:2}/{total}", work))
+            done.append(_do(run, name, f"{number:2}/{total}", work))
         except ReportError as error:
             if not keep_going:
                 raise
