@@ -35,7 +35,6 @@ from msd_genre.fit import (
 )
 from .lyrics import read_counts
 from .parameters import must_be_known
-from .parameters import must_be_known
 from .runs import remove, source_digest, value_digest, write_json
 from .songs import create_song_file, song_layout
 from .sources import find_layout
