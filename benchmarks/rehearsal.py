@@ -181,9 +181,7 @@ def keep(run_dir: Path) -> Path:
     run = open_run(run_dir)
     folder = project_root() / "results" / run.params["run"]
     folder.mkdir(parents=True, exist_ok=True)
-    if (run.dir / "results.csv").is_file():
-        record_run(run, folder)
-    write_json(read_costs(run), folder / "costs.json")
+    record_run(run, folder)
     kills = json.loads((run_dir / "kills.json").read_text())
     write_json([one for one in kills.values() if "unit" in one], folder / "kills.json")
     write_json(sizes(run) | {"machine": machine()}, folder / "sizes.json")

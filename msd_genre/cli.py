@@ -323,7 +323,7 @@ def site(run_dir: str, out: str | None) -> None:
 @click.argument("run_dir", metavar="RUN_DIR")
 @click.option("--out", metavar="DIR", help="Where the record goes.  [default: results/NAME]")
 def record(run_dir: str, out: str | None) -> None:
-    """Keep the scores, the stamp and the parameters of a finished run.
+    """Keep the scores, the costs, the stamp and the parameters of a finished run.
 
     They are small and hold no songs, so they can be committed. The folder that the songs were read
     from is left out.

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['GENRES', 'THEMES', 'SUNG', 'FOREIGN', 'TIMBRE', 'PARAMETERS', 'SHOWPIECES', 'STREAMS', 'LETTERS', 'ADJECTIVES',
-           'THINGS', 'DEEDS', 'SYLLABLES', 'TIMBRE_ROUNDS', 'MAJOR', 'ROUNDS', 'TEXT_FILES', 'BROKEN_ROWS', 'RECORD',
-           'MOST_SONGS', 'Genre', 'Showpiece', 'DemoParameters', 'drawn_from', 'stream', 'make_plan', 'identifier',
-           'song_path', 'invented_artist', 'invented_title', 'song_vector', 'autoregressive', 'tail_exponent',
-           'make_sound', 'make_artist', 'make_facts', 'song_bytes', 'make_song', 'build_vocabulary', 'Words',
-           'word_frequencies', 'make_lyrics', 'broken_rows', 'track_lines', 'listened_groups', 'plays_of', 'DemoError',
-           'write_demo', 'like_songs']
+           'THINGS', 'DEEDS', 'SYLLABLES', 'TIMBRE_ROUNDS', 'MAJOR', 'ROUNDS', 'TEXT_FILES', 'BROKEN_ROWS',
+           'LISTENERS_AT_ONCE', 'RECORD', 'MOST_SONGS', 'Genre', 'Showpiece', 'DemoParameters', 'drawn_from', 'stream',
+           'make_plan', 'identifier', 'song_path', 'invented_artist', 'invented_title', 'song_vector', 'autoregressive',
+           'tail_exponent', 'make_sound', 'make_artist', 'make_facts', 'song_bytes', 'make_song', 'build_vocabulary',
+           'Words', 'word_frequencies', 'make_lyrics', 'broken_rows', 'track_lines', 'listened_groups', 'plays_of',
+           'DemoError', 'write_demo', 'like_songs']
 
 # %% ../nbs/api/25_demo.ipynb #b4435a03
 import hashlib
@@ -1160,6 +1160,9 @@ def plays_of(
     return songs, np.ceil(rng.pareto(p.plays_tail, len(songs))).clip(1, 2000).astype(int)
 
 
+LISTENERS_AT_ONCE = 2000  # that one process writes at a time
+
+
 def _triplets(
     listeners: range,  # numbers of listeners
     names: list[str],  # song ids by number
@@ -1180,7 +1183,7 @@ def _triplets(
 def _write_plays(path: Path, plan: pd.DataFrame, n_listeners: int, seed: int, n_jobs: int,
                  p: DemoParameters) -> None:
     "The triplets of all listeners, one after the other."
-    fame, step = listened_groups(plan, seed, p), 2000
+    fame, step = listened_groups(plan, seed, p), LISTENERS_AT_ONCE
     names = [identifier("SO", song, seed) for song in range(len(plan))]
     work = Parallel(n_jobs if n_listeners > 20 * step else 1, return_as="generator")(
         delayed(_triplets)(range(at, min(at + step, n_listeners)), names, fame, seed, p)

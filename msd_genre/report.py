@@ -703,12 +703,12 @@ def record_run(
     run: Run,  # has `results.csv`
     folder: Path | None = None,  # None: results/NAME of the project
 ) -> Path:  # where the record lies
-    "Copy a run's scores, stamp and parameters to where they can be committed."
+    "Copy a run's scores, costs, stamp and parameters to where they can be committed."
     folder = folder or project_root() / "results" / run.params.get("run", run.dir.name)
     scores = run.path("results.csv")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(scores, folder / "results.csv")
-    for name in ("popularity.csv", "listeners.csv"):  # of chapters that some runs cannot fill
+    for name in ("popularity.csv", "listeners.csv", "costs.json"):  # not every run has them
         if (run.dir / name).is_file():
             shutil.copyfile(run.dir / name, folder / name)
     for table in sorted((run.dir / "scores").glob("0[79]_*.csv")):  # our network, and chapter 9
