@@ -164,11 +164,11 @@ def sizes(run: Run) -> dict:
 def trainings(run: Run) -> pd.DataFrame:
     "What each network cost: seconds and processor seconds of the last epoch, rows, parameters."
     rows = []
-    for place in (run.dir, run.dir / "longer"):
-        for path in sorted((place / "models").glob("*/cost.json")):
+    for place in ("models", "longer/models", "popularity"):
+        for path in sorted((run.dir / place).glob("*/cost.json")):
             cost = json.loads(path.read_text())
             last = cost.get("last_epoch", {})
-            rows.append({"training": path.parent.name,
+            rows.append({"training": f"{place.partition('/')[0]}/{path.parent.name}",
                          "seconds": cost.get("seconds"), "epoch_s": last.get("seconds"),
                          "epoch_processor_s": last.get("processor_s"),
                          "rows": cost.get("train_rows"), "parameters": cost.get("parameters"),
