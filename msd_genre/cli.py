@@ -9,7 +9,7 @@ __all__ = ['NOTEBOOK_TOOLS', 'DATA_SOURCES', 'PlainErrors', 'DataError', 'main',
            'write', 'fit']
 
 # %% ../nbs/api/81_cli.ipynb #e829ada0
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,6 +75,8 @@ def resolve_data(
     songs: str | None = None,  # --songs
 ) -> dict:  # the same parameters with the folder of songs
     "Say where a run's songs lie. Raises `DataError` for an unknown source or one too many."
+    from msd_genre.parameters import must_be_known
+    from msd_genre.runs import value_digest
     from msd_genre.sources import data_folder, project_root
 
     section, folder = dict(params.get("data") or {}), None
@@ -90,7 +92,12 @@ def resolve_data(
                 "place: take params/sample.yaml for real ones"
             )
         section = {"songs": 2000, "seed": 1} | section
-        folder = project_root() / "data" / f"demo-{section['songs']}-{section['seed']}"
+        known = ("source", "songs", "seed", "listeners", "parameters")
+        must_be_known(list(section), known, "parameter", "data")
+        other = {name: section[name] for name in known[3:] if section.get(name)}
+        name = f"demo-{section['songs']}-{section['seed']}"
+        name += f"-{value_digest(other)[:6]}" if other else ""
+        folder = project_root() / "data" / name
     elif data:
         folder = Path(data).expanduser().resolve()
     elif section.get("folder"):
@@ -104,12 +111,14 @@ def write_demo_songs(
     run: "Run",  # its parameters say how many, with which seed, and where
 ) -> bool:  # whether they had to be written
     "Write the fictional songs of a run, unless they are there."
-    from msd_genre.demo import RECORD, write_demo
+    from msd_genre.demo import RECORD, drawn_from, write_demo
 
     data = run.params["data"]
     record = Path(data["folder"]) / RECORD
     before = record.stat().st_mtime_ns if record.is_file() else None
-    write_demo(data["folder"], n_songs=data["songs"], seed=data["seed"])
+    write_demo(data["folder"], n_songs=data["songs"], seed=data["seed"],
+               parameters=drawn_from(data.get("parameters") or {}),
+               n_listeners=data.get("listeners"))
     return record.stat().st_mtime_ns != before
 
 
@@ -133,6 +142,9 @@ def song_options(command: Callable) -> Callable:
         click.option("--songs", metavar="PLACE", help="Where the song files lie, if not in the "
                      "folder: another folder, a .tar or .tar.gz, or an address such as s3://..."),
         click.option("--data", metavar="FOLDER", help="Real songs, laid out like the MSD subset."),
+        click.option("--set", "settings", metavar="NAME=VALUE", multiple=True,
+                     help="Set a parameter otherwise than PARAMS does, such as 02_lyrics.vectors="
+                     "FILE or 05_cnn.epochs=2; may be given several times."),
         click.argument("params", type=click.Path(dir_okay=False)),
     ):  # fmt: skip
         command = option(command)
@@ -145,12 +157,13 @@ def open_for_work(
     data: str | None,  # --data
     songs: str | None,  # --songs
     run_dir: str | None,  # --run-dir
+    settings: Sequence[str] = (),  # --set
 ) -> Iterator["Run"]:
     "The run of a parameter file, held so that no other command writes into it."
-    from msd_genre.parameters import read_params
+    from msd_genre.parameters import read_params, set_params
     from msd_genre.runs import create_run, locked
 
-    resolved = resolve_data(read_params(params), data, songs)
+    resolved = resolve_data(set_params(read_params(params), settings), data, songs)
     with locked(run_dir or Path("runs") / resolved["run"]) as folder:
         yield create_run(resolved, folder)
 
@@ -165,7 +178,8 @@ def open_for_work(
 @click.option("--dry-run", is_flag=True, help="Say what would run and why; run and write nothing.")
 @click.option("--keep-going", is_flag=True, help="Go on with the others where a chapter fails.")
 def report(
-    params: str, data: str | None, songs: str | None, run_dir: str | None, out: str | None,
+    params: str, data: str | None, songs: str | None, run_dir: str | None,
+    settings: tuple[str, ...], out: str | None,
     only: tuple[str, ...], start: str | None, before: str | None, dry_run: bool, keep_going: bool,
 ) -> None:  # fmt: skip
     """Run the report that the file PARAMS describes, and make its site.
@@ -183,14 +197,18 @@ def report(
         msd-genre report params/demo.yaml --only 05 --only 07_results
         msd-genre report params/demo.yaml --from 10 --keep-going
         msd-genre report params/demo.yaml --before 05
+        msd-genre report params/full.yaml --data ~/msd --set 02_lyrics.vectors=glove-6b-50d
     """
     from msd_genre import report as reports
+    from msd_genre.costs import cost_table
 
     if dry_run:
-        tell_plan(params, data, songs, run_dir, only, start, before)
+        tell_plan(params, data, songs, run_dir, only, start, before, settings)
         return
-    with open_for_work(params, data, songs, run_dir) as run:
+    with open_for_work(params, data, songs, run_dir, settings) as run:
         reports.run_report(run, preparation(run.params), None, only, start, before, keep_going)
+        click.echo("\nWhat each took when it was made, in all its attempts:\n" + cost_table(
+            run).to_markdown(index=False, tablefmt="plain", floatfmt=("", "", ".1f", ".1f", ".2f")))
         if only or start or before:
             click.echo(f"The site was left as it is: msd-genre site {run.dir} makes it.")
         else:
@@ -205,13 +223,14 @@ def tell_plan(
     only: tuple[str, ...],  # --only
     start: str | None,  # --from
     before: str | None,  # --before
+    settings: Sequence[str] = (),  # --set
 ) -> None:
     "Say what `report` would run and why. Nothing is written."
     from msd_genre import report as reports
-    from msd_genre.parameters import read_params
+    from msd_genre.parameters import read_params, set_params
     from msd_genre.runs import create_run, open_run, run_folder
 
-    resolved = resolve_data(read_params(params), data, songs)
+    resolved = resolve_data(set_params(read_params(params), settings), data, songs)
     folder = run_folder(run_dir or Path("runs") / resolved["run"])
     with TemporaryDirectory() as nothing:
         there = (folder / "stamp.json").is_file()
@@ -231,7 +250,7 @@ def tell_plan(
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, for a cluster.")
 def build(
     params: str, data: str | None, songs: str | None, run_dir: str | None,
-    workers: int | None, scheduler: str | None,
+    settings: tuple[str, ...], workers: int | None, scheduler: str | None,
 ) -> None:  # fmt: skip
     """Read and join the datasets: catalog and feature store, without the chapters.
 
@@ -247,7 +266,7 @@ def build(
     """
     from msd_genre import catalog, features
 
-    with open_for_work(params, data, songs, run_dir) as run:
+    with open_for_work(params, data, songs, run_dir, settings) as run:
         if run.params["data"]["source"] == "demo":
             write_demo_songs(run)
         table = catalog.build_catalog(run, workers, scheduler)
@@ -307,7 +326,7 @@ def site(run_dir: str, out: str | None) -> None:
 @click.argument("run_dir", metavar="RUN_DIR")
 @click.option("--out", metavar="DIR", help="Where the record goes.  [default: results/NAME]")
 def record(run_dir: str, out: str | None) -> None:
-    """Keep the scores, the stamp and the parameters of a finished run.
+    """Keep the scores, the costs, the stamp and the parameters of a finished run.
 
     They are small and hold no songs, so they can be committed. The folder that the songs were read
     from is left out.
@@ -539,13 +558,17 @@ def demo() -> None:
               help="How many songs, at least 20.")
 @click.option("--seed", metavar="N", type=int, default=1, show_default=True,
               help="Another seed, other songs; the same one, the same bytes.")
+@click.option("--listeners", metavar="N", type=int,
+              help="How many people's plays, some 34 songs each.  [default: one a song]")
 @click.option("--like", metavar="DATA", type=click.Path(exists=True, file_okay=False),
               help="A folder of real songs: as many, of as many artists and the same genres, and "
               "no file broken.")
 @click.option("--fitted", metavar="FILE", type=click.Path(exists=True, dir_okay=False),
               help="What songs are drawn from, as `demo fit DATA --into FILE` wrote it.  "
               "[default: the package's own]")
-def write(folder: str, songs: int, seed: int, like: str | None, fitted: str | None) -> None:
+def write(
+    folder: str, songs: int, seed: int, listeners: int | None, like: str | None, fitted: str | None
+) -> None:
     """Write a fictional Million Song Dataset into FOLDER.
 
     Song files, labels, lyrics, plays and lists, laid out like the MSD subset: every command that
@@ -556,7 +579,7 @@ def write(folder: str, songs: int, seed: int, like: str | None, fitted: str | No
     \b
     Examples:
         msd-genre demo write data/mine --songs 500 --seed 2
-        msd-genre demo write data/full --songs 32648
+        msd-genre demo write data/full --songs 32648 --listeners 1000000
         msd-genre demo write data/like-mine --like FOLDER_OF_REAL_SONGS
         msd-genre report params/sample.yaml --data data/mine
     """
@@ -568,7 +591,8 @@ def write(folder: str, songs: int, seed: int, like: str | None, fitted: str | No
     drawn_from = replace(PARAMETERS, fit=read_fit(fitted)) if fitted else PARAMETERS
     if like:
         songs, drawn_from = like_songs(like, drawn_from)
-    written = write_demo(Path(folder), n_songs=songs, seed=seed, parameters=drawn_from)
+    written = write_demo(Path(folder), n_songs=songs, seed=seed, parameters=drawn_from,
+                         n_listeners=listeners)
     click.echo(f"{songs:,} fictional songs in {written}")
 
 

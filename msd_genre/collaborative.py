@@ -760,6 +760,7 @@ def new_song_vectors(
     fits: list[tuple[str, str]],  # (parts, loss) of each network
     n_users: int = 500,  # whose rankings the ranking loss learns from, drawn at random
     seed: int = 1,
+    learning: dict | None = None,  # how `als` does it: iterations, engine, master
     **options,  # of `fit_content`: epochs, batch_size, learning_rate, sizes
 ) -> tuple[Factors, dict[str, np.ndarray]]:  # without the new songs; name -> (n_new, rank)
     """Vectors of new songs: from their content, `true` ones from their plays, `random` ones.
@@ -778,7 +779,7 @@ def new_song_vectors(
 
     def build(path: Path) -> None:
         rng, left = np.random.default_rng(seed), without_songs(counts, new)
-        factors = als(left, **settings, seed=seed)
+        factors = als(left, **settings, seed=seed, **(learning or {}))
         known = {"alpha": 40.0, "regularization": 0.01, "weighting": "count"} | {
             name: value for name, value in settings.items() if name != "rank"}
         vectors = {"true": fold_in(factors, sparse.csr_array(counts[:, new]), **known),
@@ -791,6 +792,7 @@ def new_song_vectors(
             np.save(path / f"{name}.npy", one)
 
     went_in = {"settings": settings, "fits": names, "n_users": n_users, "seed": seed} | options
+    went_in["learning"] = learning or {}
     went_in["songs"] = value_digest(songs.to_dict("list"))
     run.make("collaborative/new_songs", build, params=went_in,
              inputs=["collaborative/plays-matched", "features", "lyrics"],

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['GENRES', 'THEMES', 'SUNG', 'FOREIGN', 'TIMBRE', 'PARAMETERS', 'SHOWPIECES', 'STREAMS', 'LETTERS', 'ADJECTIVES',
-           'THINGS', 'DEEDS', 'SYLLABLES', 'TIMBRE_ROUNDS', 'MAJOR', 'ROUNDS', 'TEXT_FILES', 'BROKEN_ROWS', 'RECORD',
-           'MOST_SONGS', 'Genre', 'Showpiece', 'DemoParameters', 'stream', 'make_plan', 'identifier', 'song_path',
-           'invented_artist', 'invented_title', 'song_vector', 'autoregressive', 'tail_exponent', 'make_sound',
-           'make_artist', 'make_facts', 'song_bytes', 'make_song', 'build_vocabulary', 'Words', 'word_frequencies',
-           'make_lyrics', 'broken_rows', 'track_lines', 'listened_groups', 'plays_of', 'DemoError', 'write_demo',
-           'like_songs']
+           'THINGS', 'DEEDS', 'SYLLABLES', 'TIMBRE_ROUNDS', 'MAJOR', 'ROUNDS', 'TEXT_FILES', 'BROKEN_ROWS',
+           'LISTENERS_AT_ONCE', 'RECORD', 'MOST_SONGS', 'Genre', 'Showpiece', 'DemoParameters', 'drawn_from', 'stream',
+           'make_plan', 'identifier', 'song_path', 'invented_artist', 'invented_title', 'song_vector', 'autoregressive',
+           'tail_exponent', 'make_sound', 'make_artist', 'make_facts', 'song_bytes', 'make_song', 'build_vocabulary',
+           'Words', 'word_frequencies', 'make_lyrics', 'broken_rows', 'track_lines', 'listened_groups', 'plays_of',
+           'DemoError', 'write_demo', 'like_songs']
 
 # %% ../nbs/api/25_demo.ipynb #b4435a03
 import hashlib
@@ -17,7 +17,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from msd_genre.fit import (
     LEVELS, LOWER, STATISTICS, Fitted, fitted, read_songs, symmetric, timbre_dynamics, vocabulary,
 )
 from .lyrics import read_counts
+from .parameters import must_be_known
 from .runs import remove, source_digest, value_digest, write_json
 from .songs import create_song_file, song_layout
 from .sources import find_layout
@@ -245,6 +246,16 @@ class DemoParameters:
 
 PARAMETERS = DemoParameters()
 SHOWPIECES = tuple(f"{PARAMETERS.showpiece_artist} - {s.title}" for s in PARAMETERS.showpieces)
+
+
+def drawn_from(
+    given: dict,  # field of `DemoParameters` -> plain value, as a parameter file has it
+    p: DemoParameters = PARAMETERS,
+) -> DemoParameters:
+    "Parameters with some of them set by name. Raises `ParameterError` for one that is not there."
+    must_be_known(list(given), [one.name for one in fields(DemoParameters)], "parameter",
+                  "data.parameters")
+    return replace(p, **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 # %% ../nbs/api/25_demo.ipynb #446ac5e3
 STREAMS = (
@@ -1149,16 +1160,39 @@ def plays_of(
     return songs, np.ceil(rng.pareto(p.plays_tail, len(songs))).clip(1, 2000).astype(int)
 
 
-def _write_plays(path: Path, plan: pd.DataFrame, n_listeners: int, seed: int,
+LISTENERS_AT_ONCE = 2000  # that one process writes at a time
+
+
+def _triplets(
+    listeners: range,  # numbers of listeners
+    names: list[str],  # song ids by number
+    fame: dict[tuple, tuple[np.ndarray, np.ndarray]],  # of `listened_groups`
+    seed: int,
+    p: DemoParameters,
+) -> str:  # lines
+    "The triplets of some listeners."
+    lines = []
+    for listener in listeners:
+        user = hashlib.sha1(f"listener {seed} {listener}".encode()).hexdigest()
+        songs, counts = (part.tolist() for part in plays_of(listener, fame, seed, p))
+        lines += [f"{user}\t{names[song]}\t{count}\n"
+                  for song, count in zip(songs, counts, strict=True)]
+    return "".join(lines)
+
+
+def _write_plays(path: Path, plan: pd.DataFrame, n_listeners: int, seed: int, n_jobs: int,
                  p: DemoParameters) -> None:
     "The triplets of all listeners, one after the other."
-    fame = listened_groups(plan, seed, p)
+    fame, step = listened_groups(plan, seed, p), LISTENERS_AT_ONCE
+    names = [identifier("SO", song, seed) for song in range(len(plan))]
+    work = Parallel(n_jobs if n_listeners > 20 * step else 1, return_as="generator")(
+        delayed(_triplets)(range(at, min(at + step, n_listeners)), names, fame, seed, p)
+        for at in range(0, n_listeners, step)
+    )
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for listener in range(n_listeners):
-            user = hashlib.sha1(f"listener {seed} {listener}".encode()).hexdigest()
-            songs, counts = (part.tolist() for part in plays_of(listener, fame, seed, p))
-            file.writelines(f"{user}\t{identifier('SO', song, seed)}\t{count}\n"
-                            for song, count in zip(songs, counts, strict=True))
+        for lines in tqdm(work, "demo listeners", -(-n_listeners // step), unit=f"x{step}",
+                          leave=False):
+            file.write(lines)
         file.write(broken_rows("plays", seed, p))
 
 # %% ../nbs/api/25_demo.ipynb #7b030428
@@ -1229,20 +1263,22 @@ def write_demo(
     seed: int = 1,  # another seed, another corpus
     n_jobs: int = -1,  # processes, -1: one a core; the bytes do not depend on it
     parameters: DemoParameters = PARAMETERS,  # what the songs are drawn from
+    n_listeners: int | None = None,  # whose plays are written, at least 1; None: one a song
 ) -> Path:  # the folder
     """Write a fictional MSD, laid out like the MSD subset, in the real formats.
 
     The same arguments give the same bytes. Raises `DemoError` where `folder` holds anything
     else than a demo, or a number is out of range.
     """
-    if not 20 <= n_songs <= MOST_SONGS or seed < 0:
+    n_listeners = n_songs if n_listeners is None else n_listeners
+    if not 20 <= n_songs <= MOST_SONGS or seed < 0 or n_listeners < 1:
         raise DemoError(
-            f"found n_songs={n_songs}, seed={seed}; expected at least 20 songs, at most "
-            f"{MOST_SONGS:,}, and a seed of 0 or more"
+            f"found n_songs={n_songs}, seed={seed}, n_listeners={n_listeners}; expected at least "
+            f"20 songs, at most {MOST_SONGS:,}, a seed of 0 or more, and a listener"
         )
     folder = Path(folder).expanduser()
     record = {
-        "fictional": True, "n_songs": n_songs, "seed": seed,
+        "fictional": True, "n_songs": n_songs, "n_listeners": n_listeners, "seed": seed,
         "parameters": value_digest(asdict(parameters)), "code": source_digest(["demo"]),
     }
     if _recorded(folder) == record:
@@ -1261,7 +1297,7 @@ def write_demo(
     write_json(record, partial / RECORD)
     plan = make_plan(n_songs, seed, parameters)
     _write_tracks(partial, plan, n_songs, seed, n_jobs, parameters)
-    _write_plays(partial / TEXT_FILES["plays"], plan, n_songs, seed, parameters)
+    _write_plays(partial / TEXT_FILES["plays"], plan, n_listeners, seed, n_jobs, parameters)
     remove(folder)
     partial.replace(folder)
     return folder

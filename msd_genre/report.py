@@ -35,6 +35,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_raw_cell
 from papermill.exceptions import PapermillExecutionError
 
+from .costs import measured
 from .parameters import must_be_known, read_params
 from .preview import cell_options, front_matter, place_site, with_options
 from .preview import render_preview, resource
@@ -295,6 +296,8 @@ class Done:
     name: str
     state: str  # "reused" or "executed"
     seconds: float
+    processor_s: float  # of all processes together
+    memory_gb: float  # the most that they held at once
 
 
 def _made(run: Run) -> dict[str, int]:
@@ -302,20 +305,19 @@ def _made(run: Run) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (run.dir / ".keys").glob("*.json")}
 
 
-def _do(name: str, number: str, work: Callable[[], bool]) -> Done:
+def _do(run: Run, name: str, number: str, work: Callable[[], bool]) -> Done:
     "Do one thing with its line of progress; `work` says whether anything had to be made."
     head = f"[{number}] {name:<20} "
     print(head, end="", flush=True)
-    begun = time.perf_counter()
     try:
-        state = "executed" if work() else "reused"
+        with measured(run, name) as cost:
+            cost.ended = "cut short" if work() else "reused"
     except BaseException:
         print("failed", flush=True)
         raise
-    seconds = time.perf_counter() - begun
     again = f"\r{head}" if sys.stdout.isatty() else ""  # a bar may have taken the line's place
-    print(f"{again}{state:<9}{seconds:8.1f} s", flush=True)
-    return Done(name, state, seconds)
+    print(f"{again}{cost.ended:<9}{cost.seconds:8.1f} s", flush=True)
+    return Done(name, cost.ended, cost.seconds, cost.processor_s, cost.memory_gb)
 
 
 def _chapter_named(
@@ -389,7 +391,7 @@ def run_report(
     works += [(chapter.name, lambda one=chapter: execute(one)) for chapter in chapters]
     for number, (name, work) in enumerate(works, start=1):
         try:
-            done.append(_do(name, f"{number:2}/{total}", work))
+            done.append(_do(run, name, f"{number:2}/{total}", work))
         except ReportError as error:
             if not keep_going:
                 raise
@@ -768,12 +770,12 @@ def record_run(
     run: Run,  # has `results.csv`
     folder: Path | None = None,  # None: results/NAME of the project
 ) -> Path:  # where the record lies
-    "Copy a run's scores, stamp and parameters to where they can be committed."
+    "Copy a run's scores, costs, stamp and parameters to where they can be committed."
     folder = folder or project_root() / "results" / run.params.get("run", run.dir.name)
     scores = run.path("results.csv")
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(scores, folder / "results.csv")
-    for name in ("popularity.csv", "listeners.csv"):  # of chapters that some runs cannot fill
+    for name in ("popularity.csv", "listeners.csv", "costs.json"):  # not every run has them
         if (run.dir / name).is_file():
             shutil.copyfile(run.dir / name, folder / name)
     for table in sorted((run.dir / "scores").glob("0[79]_*.csv")):  # our network, and chapter 9

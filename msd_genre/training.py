@@ -837,7 +837,7 @@ def fit(
     plan: Plan,  # epochs, batch size, seed
     scratch: Path,  # where the state after each epoch is kept; may hold that of an earlier attempt
     verbose: bool = True,  # print a line an epoch
-) -> list[dict]:  # a row an epoch: loss, accuracy, val_loss, val_accuracy, seconds
+) -> list[dict]:  # a row an epoch: loss, accuracy, val_loss, val_accuracy, seconds, processor_s
     "Train to the end of the plan, from where `scratch` says that it stopped."
     history = _load_state(model, scratch)
     if history and verbose:
@@ -846,9 +846,10 @@ def fit(
     if program is not None:
         program.take(model)
     for epoch in range(len(history), plan.epochs):
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         row = _fit_epoch(model, program, songs, plan, epoch, scratch)
-        history.append(row | {"seconds": time.perf_counter() - started})
+        history.append(row | {"seconds": time.perf_counter() - started,
+                              "processor_s": time.process_time() - worked})
         _save_state(model, history, scratch)
         if verbose:
             _say(history, plan.epochs)
@@ -982,7 +983,7 @@ def _write_results(
     model.save(folder / "model.keras")
     table = pd.DataFrame(history)
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
-    table.drop(columns="seconds").to_csv(folder / "history.csv", index=False)
+    table.drop(columns=["seconds", "processor_s"]).to_csv(folder / "history.csv", index=False)
     predictions, embedding = _tables(model, songs, plan)
     predictions.to_parquet(folder / "predictions.parquet")
     embedding.to_parquet(folder / "embedding.parquet")
@@ -994,6 +995,7 @@ def _write_results(
     cost = {
         "seconds": round(float(table.seconds.sum()), 2),
         "seconds_per_epoch": round(float(table.seconds.median()), 3),
+        "last_epoch": table[["seconds", "processor_s"]].iloc[-1].round(2).to_dict(),
         "parameters": model.count_params(),
         "train_rows": len(songs.rows["train"]),
         "epoch_kept": best_epoch(history) if plan.keep == "best" else len(history),
@@ -1041,6 +1043,7 @@ class TrainedModel:
     @property
     def cost(self) -> dict:
         """seconds, seconds_per_epoch (median), parameters, train_rows, epoch_kept, backend;
+        `last_epoch`: seconds and processor_s (of all cores), when everything was compiled;
         `way`: "quick" or "keras" (see `why_keras`), and `why`."""
         return json.loads((self.dir / "cost.json").read_text())
 

@@ -1,10 +1,13 @@
 """The records of the benchmarks, and what measures a build."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+from msd_genre import parameters, report
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,3 +31,42 @@ def test_a_build_is_measured_with_its_memory(demo_corpus, monkeypatch):
     assert seen["songs"] > 100 and seen["catalog"] > 0 and seen["store"] > 0
     assert 50 < seen["worker_mb"] < 1500 and seen["main_mb"] > 50
     sys.modules.pop("build_scaling")
+
+
+def test_the_rehearsal_differs_from_the_full_run_in_size_alone():
+    def flat(name):
+        return report._flat(parameters.read_params(ROOT / "params" / f"{name}.yaml"))
+
+    full, rehearsal = flat("full"), flat("rehearsal")
+    protocol = [name for name in full if name.split(".")[0] in ("catalog", "features")]
+    protocol += [name for name in full if name.startswith("chapters.03_splits.")]
+    other = [name for name in protocol if full[name] != rehearsal[name]]
+    assert other == ["catalog.label_file"]
+    sized = [name for name in full if name.endswith("batch_size")]
+    assert len(sized) >= 5 and all(full[name] == rehearsal[name] for name in sized)
+
+
+def test_the_rehearsal_tells_what_went_on_from_what_was_made_again(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import rehearsal
+
+    def write(name):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+        return path
+
+    for shard in "ab":
+        write(f".scratch/songs/pieces/shard-{shard}/arrays.h5")
+    kept, lost = write(".keys/catalog.parquet.json"), write(".keys/lyrics.json")
+    assert rehearsal.ripe(tmp_path, "catalog", 1536)
+    assert not rehearsal.ripe(tmp_path, "catalog", 1537)
+    before = {"signal": "SIGKILL", "attempt": {}, "units": rehearsal.shards(tmp_path),
+              "artefacts": rehearsal.artefacts(tmp_path)}
+    assert rehearsal.went_on(before, tmp_path, "catalog") is None
+    write(".scratch/songs/pieces/shard-c/arrays.h5")
+    os.utime(lost, ns=(1, 1))
+    seen = rehearsal.went_on(before, tmp_path, "catalog")
+    assert (seen["complete"], seen["unchanged"]) == (2, 2)
+    assert seen["artefacts"] == 2 and seen["made_again"] == [lost.stem] and kept.exists()
+    sys.modules.pop("rehearsal")

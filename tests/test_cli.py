@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_notebook
 
 from msd_genre import cli, demo
+from msd_genre.parameters import ParameterError
 from msd_genre.runs import create_run, locked
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +79,35 @@ def test_demo_write_passes_its_options_on(monkeypatch, tmp_path):
     assert options["parameters"] is demo.PARAMETERS
 
 
+def test_a_parameter_is_set_beside_the_file_and_checked_like_those_in_it(tmp_path):
+    def plan(*settings):
+        return ask("report", str(ROOT / "params" / "full.yaml"), "--run-dir", str(tmp_path / "run"),
+                   "--dry-run", *(word for one in settings for word in ("--set", one)))
+
+    seen = plan("02_lyrics.vectors=/vectors/of/mine.bin", "05_cnn.epochs=2")
+    assert seen.exit_code == 0 and "02_lyrics" in seen.output
+    for setting, said in [
+        ("02_lyrics.vector=glove-6b-50d", "02_lyrics: no parameter 'vector'. There is: "),
+        ("2_lyrics.vectors=x", "no chapter '2_lyrics'"),
+        ("vectors=glove-6b-50d", "expected CHAPTER.PARAMETER=VALUE"),
+        ("05_cnn.epochs", "expected CHAPTER.PARAMETER=VALUE"),
+        ("catalogue.labels=tagtraum", "no section 'catalogue'"),
+        ("05_cnn.epochs=[2", "the value is not YAML"),
+    ]:
+        refused = plan(setting)
+        assert refused.exit_code == 1 and said in refused.output
+
+
+def test_what_is_set_reaches_the_run_and_leaves_the_file_alone(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("chapters: {02_lyrics: {weighting: count}}\n")
+    settings = ("02_lyrics.vectors=v.bin", "catalog.min_segments=200", "seed=7")
+    with cli.open_for_work(str(path), str(tmp_path), None, str(tmp_path / "run"), settings) as run:
+        assert run.params["chapters"] == {"02_lyrics": {"weighting": "count", "vectors": "v.bin"}}
+        assert run.params["catalog"] == {"min_segments": 200} and run.seed == 7
+    assert path.read_text() == "chapters: {02_lyrics: {weighting: count}}\n"
+
+
 def test_sources_lists_what_is_there_and_where_to_get_the_rest(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "tagtraum").mkdir()
@@ -103,6 +133,11 @@ def test_where_the_songs_come_from(tmp_path, monkeypatch):
         return cli.resolve_data({"data": section}, data)["data"]["folder"]
 
     assert folder({"source": "demo", "songs": 9, "seed": 4}) == str(tmp_path / "data" / "demo-9-4")
+    with_plays = folder({"source": "demo", "songs": 9, "seed": 4, "listeners": 90})
+    other = folder({"source": "demo", "songs": 9, "parameters": {"elsewhere": 1.0}, "seed": 4})
+    assert len({with_plays, other, str(tmp_path / "data" / "demo-9-4")}) == 3
+    with pytest.raises(ParameterError, match="data: no parameter 'listener'"):
+        folder({"source": "demo", "listener": 90})
     assert folder({"source": "folder", "folder": "own"}, "given") == str(tmp_path / "given")
     assert folder({"source": "folder", "folder": "own"}) == str(tmp_path / "own")
     assert folder({}) == "/songs/of/the/machine"

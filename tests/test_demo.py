@@ -53,6 +53,7 @@ from msd_genre.fit import (
 )
 from msd_genre.genres import read_labels, weak_labels
 from msd_genre.lyrics import read_counts, read_reverse_mapping
+from msd_genre.parameters import ParameterError
 from msd_genre.plays import read_mismatches, read_triplets, read_unique_tracks
 from msd_genre.published import genre_counts
 from msd_genre.runs import file_digest
@@ -97,6 +98,34 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(tmp_path):
     one = write_demo(tmp_path / "one", 210, seed=2, n_jobs=1)
     two = write_demo(tmp_path / "two", 210, seed=2, n_jobs=2)
     assert file_digest(one) == file_digest(two)
+
+
+def test_more_listeners_change_nothing_but_the_plays(small, tmp_path):
+    more = write_demo(tmp_path / "more", N_SONGS, seed=5, n_jobs=1, n_listeners=40)
+    name = TEXT_FILES["plays"]
+    few, many = ((corpus / name).read_text().splitlines() for corpus in (small, more))
+    broken = len(BROKEN_ROWS["plays"])
+    assert many[: len(few) - broken] == few[:-broken] and many[-broken:] == few[-broken:]
+    assert len({line.split("\t")[0] for line in many[:-broken]}) == 40
+    same = [path.relative_to(small) for path in small.rglob("*")
+            if path.is_file() and path.name not in (Path(name).name, "demo.json")]
+    assert len(same) > N_SONGS
+    assert all((small / one).read_bytes() == (more / one).read_bytes() for one in same)
+    with pytest.raises(DemoError, match="n_listeners=0"):
+        write_demo(tmp_path / "none", N_SONGS, n_listeners=0)
+
+
+def test_the_plays_do_not_depend_on_the_number_of_processes(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "LISTENERS_AT_ONCE", 1)  # more than 20 pieces are shared out
+    demo._write_plays(tmp_path / "plays.txt", make_plan(N_SONGS, 5), N_SONGS, 5, 2, PARAMETERS)
+    assert (tmp_path / "plays.txt").read_bytes() == (small / TEXT_FILES["plays"]).read_bytes()
+
+
+def test_parameters_are_set_by_name():
+    changed = demo.drawn_from({"elsewhere": 1.0, "log_songs_by_listener": [3.65, 0.7]})
+    assert changed == replace(PARAMETERS, elsewhere=1.0, log_songs_by_listener=(3.65, 0.7))
+    with pytest.raises(ParameterError, match=r"data\.parameters: no parameter 'elsewere'"):
+        demo.drawn_from({"elsewere": 1.0})
 
 
 def test_another_seed_gives_other_songs(small, tmp_path):
