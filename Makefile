@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help report test check lab site bench readme hooks lock clean
+.PHONY: help report test check coverage lab site bench readme hooks lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,9 @@ check: $(READY) ## what a commit must pass: exported, clean, no difference in gi
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(MAKE) test
+
+coverage: $(READY) ## which lines no test runs; MSD_GENRE_DATA as for test
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 lab: $(READY) ## JupyterLab, on a page that says where to go; LAB="--no-browser --port 8889" for its options
 	JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab $(LAB)
