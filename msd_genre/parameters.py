@@ -59,7 +59,7 @@ def read_params(
 def set_params(
     params: dict,  # as `read_params` gives them; not changed
     settings: Sequence[str],  # such as "02_lyrics.vectors=vectors.bin" or "catalog.labels=tagtraum"
-) -> dict:  # with these in place
+) -> dict:  # with these in place, and with them listed as `set`
     """Parameters with some of them set by name, to a value written as in YAML.
 
     Raises `ParameterError` for words of another form or an unknown section. That a chapter and its
@@ -83,4 +83,4 @@ def set_params(
             within[path[-1]] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ParameterError(f"{setting}: the value is not YAML: {error}") from error
-    return params
+    return params | ({"set": list(settings)} if settings else {})

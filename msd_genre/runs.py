@@ -396,7 +396,8 @@ def _report_command(
         given |= {"--data": data.get("folder"), "--songs": data.get("songs_at")}
     given["--before"] = before
     options = [str(word) for one in given.items() if one[1] is not None for word in one]
-    return ["msd-genre", "report", file, *options]
+    settings = [word for setting in known.get("set", []) for word in ("--set", setting)]
+    return ["msd-genre", "report", file, *options, *settings]
 
 
 def _way_to(folder: Path) -> str:

@@ -106,7 +106,7 @@ def test_a_chapter_by_hand_has_the_parameters_of_the_demo():
 def test_the_other_runs_name_whatever_the_demo_sets():
     """What a chapter has by default is the demo's choice, and must not become theirs unseen."""
     demo, *others = (yaml.safe_load((ROOT / "params" / f"{name}.yaml").read_text())["chapters"]
-                     for name in ("demo", "full", "sample", "sample_terms"))  # fmt: skip
+                     for name in ("demo", "full", "rehearsal", "sample", "sample_terms"))
     for other in others:
         lacking = {(name, key) for name, given in demo.items() for key in given
                    if key not in (other.get(name) or {})}  # fmt: skip

@@ -203,12 +203,12 @@ def test_the_command_that_makes_a_run_is_the_one_that_made_it(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert runs._report_command(tmp_path / "runs" / "sample") == [
         "msd-genre", "report", "params/sample.yaml"]  # fmt: skip
-    given = {"run": "sample", "params_file": "mine.yaml", "seed": 1,
+    given = {"run": "sample", "params_file": "mine.yaml", "seed": 1, "set": ["05_cnn.epochs=2"],
              "data": {"source": "folder", "folder": "/songs", "songs_at": "all.tar"}}  # fmt: skip
     run = runs.create_run(given, tmp_path / "elsewhere")
     assert runs._report_command(run.dir, "03") == [
         "msd-genre", "report", "mine.yaml", "--run-dir", "elsewhere", "--data", "/songs",
-        "--songs", "all.tar", "--before", "03"]  # fmt: skip
+        "--songs", "all.tar", "--before", "03", "--set", "05_cnn.epochs=2"]  # fmt: skip
 
 
 def test_what_a_command_prints_is_shown_and_its_failure_known(capsys, monkeypatch):
