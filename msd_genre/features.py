@@ -283,5 +283,6 @@ def build_lyrics(
         table = pd.DataFrame({"stem": words.keys(), "word": words.values(), "found": how})
         table.to_parquet(path / "stems.parquet")
 
-    return run.make("lyrics", build, params={"vectors": vectors}, inputs=["features", *filter(None, [text])],
+    inputs = ["features", *filter(None, [text])]
+    return run.make("lyrics", build, params={"vectors": vectors}, inputs=inputs,
                     modules=["features", "lyrics"])
