@@ -182,7 +182,7 @@ def _fit_trees(
     train: Songs, validation: Songs, parts: tuple[str, ...], seed: int
 ) -> tuple[Features, HistGradientBoostingClassifier]:
     "Features and trees, stopped where validation stops getting better."
-    n = max(1, min(50, train.counts.shape[1] - 1, len(train.genres) - 1))
+    n = min(50, train.counts.shape[1] - 1, len(train.genres) - 1)
     features = Features(parts, n).fit(train)
     there = np.isin(validation.genres, train.genres)
     x, held_out = features.matrix(train), features.matrix(validation)[there]

@@ -257,7 +257,7 @@ def _bags(
 ) -> tuple[sparse.csr_array, dict[str, str]]:  # (n, n_stems); stem -> word
     "The bags of words of these tracks, zeros where a track has none."
     if text is None:
-        return sparse.csr_array((len(track_ids), 1), dtype=np.float32), {"": ""}
+        return sparse.csr_array((len(track_ids), 2), dtype=np.float32), {"": "", " ": ""}
     counts, tracks = run.read(f"{text}/counts.npz"), run.read(f"{text}/tracks.parquet")
     found = pd.Series(np.arange(len(tracks)), tracks["track_id"]).reindex(track_ids)
     there = sparse.diags_array(found.notna().to_numpy(np.float32))

@@ -166,7 +166,7 @@ def test_a_run_without_lyrics_has_rows_of_zeros(demo_corpus, tmp_path):
     assert not kept["has_lyrics"].any() and kept["plays"].isna().all()
     features.build_lyrics(run)
     counts = run.read("lyrics/counts.npz")
-    assert counts.shape == (store.n, 1) and counts.nnz == 0
+    assert counts.shape == (store.n, 2) and counts.nnz == 0
     assert (run.read("lyrics/stem_vectors.npy") == 0).all()
 
 
