@@ -257,7 +257,7 @@ def _bags(
 ) -> tuple[sparse.csr_array, dict[str, str]]:  # (n, n_stems); stem -> word
     "The bags of words of these tracks, zeros where a track has none."
     if text is None:
-        return sparse.csr_array((len(track_ids), 1), dtype=np.float32), {"": ""}
+        return sparse.csr_array((len(track_ids), 2), dtype=np.float32), {"": "", " ": ""}
     counts, tracks = run.read(f"{text}/counts.npz"), run.read(f"{text}/tracks.parquet")
     found = pd.Series(np.arange(len(tracks)), tracks["track_id"]).reindex(track_ids)
     there = sparse.diags_array(found.notna().to_numpy(np.float32))
@@ -283,5 +283,6 @@ def build_lyrics(
         table = pd.DataFrame({"stem": words.keys(), "word": words.values(), "found": how})
         table.to_parquet(path / "stems.parquet")
 
-    return run.make("lyrics", build, params={"vectors": vectors}, inputs=["features", *filter(None, [text])],
+    inputs = ["features", *filter(None, [text])]
+    return run.make("lyrics", build, params={"vectors": vectors}, inputs=inputs,
                     modules=["features", "lyrics"])

@@ -103,3 +103,37 @@ def test_without_librosa_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "librosa", None)
     with pytest.raises(audio.AudioError, match=r'pip install "msd_genre\[audio\]"'):
         audio.read_sound(tmp_path / "a.wav")
+
+
+def test_sounds_become_song_files_that_the_join_and_the_store_take(tmp_path):
+    from msd_genre import catalog, features, runs
+    from msd_genre.songs import read_song
+
+    notes = np.concatenate([chord([s]) for s in (0, 4, 7)])
+    soundfile.write(tmp_path / "a.wav", notes, RATE)
+    corpus = tmp_path / "corpus"
+    paths = [audio.write_song_file(tmp_path / "a.wav", corpus, "Åse", title, year=1999)
+             for title in ("Up", "Down")]
+    assert audio.write_song_file(tmp_path / "a.wav", corpus, "Åse", "Up") == paths[0]
+    song, heard = read_song(paths[1]), audio.analyse_sound(tmp_path / "a.wav")
+    assert np.array_equal(song.segments.chroma, heard.segments.chroma)
+    said = song.metadata
+    assert (said["artist_name"], said["title"], said["year"]) == ("Åse", "Down", 1999)
+    assert said["loudness_db"] == heard.loudness_db < 0 and said["tempo_bpm"] == 0
+    (corpus / "own.cls").write_text("".join(f"{path.stem}\tSteps\n" for path in paths))
+    options = {"genres": "any", "drop_mismatches": False, "lyrics": None, "min_segments": 0}
+    params = {"seed": 1, "data": {"folder": str(corpus)}, "catalog": options}
+    run = runs.create_run(params, tmp_path / "run")
+    kept = catalog.kept(catalog.build_catalog(run))
+    assert kept["track_id"].tolist() == sorted(path.stem for path in paths)
+    assert kept["artist_id"].nunique() == 1 and kept["song_id"].nunique() == 2
+    assert len(set(features.build_store(run).recordings)) == 1
+    assert not list(corpus.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("artist, title", [("", "Up"), ("Åse", "  ")])
+def test_a_song_file_needs_its_names(tmp_path, artist, title):
+    soundfile.write(tmp_path / "a.wav", chord([0]), RATE)
+    with pytest.raises(audio.AudioError, match="both need a name"):
+        audio.write_song_file(tmp_path / "a.wav", tmp_path, artist, title)
+    assert not list(tmp_path.rglob("*.h5"))

@@ -143,3 +143,50 @@ def test_a_join_that_kept_nothing_is_an_error(demo_corpus, tmp_path):
         features.build_store(run)
     with pytest.raises(features.FeatureError, match="no feature store"):
         features.open_store(tmp_path)
+
+
+# ---- lyrics
+
+
+def bare(demo_corpus, tmp_path, *texts):
+    """Song files and labels, with these other texts of the demo; a run that asks for no lyrics."""
+    corpus = tmp_path / "corpus"
+    for name in ("data", "tagtraum"):
+        shutil.copytree(demo_corpus / name, corpus / name)
+    for name in texts:
+        shutil.copy(demo_corpus / "musixmatch" / name, corpus)
+    options = {"lyrics": None, "drop_mismatches": False}
+    params = {"seed": 1, "data": {"folder": str(corpus)}, "catalog": options}
+    run = runs.create_run(params, tmp_path / "run")
+    return run, catalog.kept(catalog.build_catalog(run)), features.build_store(run)
+
+
+def test_a_run_without_lyrics_has_rows_of_zeros(demo_corpus, tmp_path):
+    run, kept, store = bare(demo_corpus, tmp_path)
+    assert not kept["has_lyrics"].any() and kept["plays"].isna().all()
+    features.build_lyrics(run)
+    counts = run.read("lyrics/counts.npz")
+    assert counts.shape == (store.n, 2) and counts.nnz == 0
+    assert (run.read("lyrics/stem_vectors.npy") == 0).all()
+
+
+def test_lyrics_that_are_there_are_read_where_none_are_asked_for(demo_corpus, tmp_path):
+    texts = "mxm_dataset_train.txt", "mxm_reverse_mapping.txt"
+    run, kept, store = bare(demo_corpus, tmp_path, *texts)
+    assert 0 < kept["has_lyrics"].sum() < len(kept) == store.n
+    features.build_lyrics(run)
+    sung = run.read("lyrics/counts.npz").sum(axis=1) > 0
+    assert sung.tolist() == kept["has_lyrics"].tolist()
+
+
+def test_a_track_id_may_be_longer_than_the_msds(demo_corpus, tmp_path):
+    run, kept, _ = bare(demo_corpus, tmp_path)
+    old = kept["track_id"][0]
+    for name in ("songs/metadata.parquet", "catalog.parquet"):
+        table = run.read(name)
+        table["track_id"] = table["track_id"].replace(old, f"{old}XYZ")
+        table.to_parquet(run.dir / name)
+    ids = catalog.kept(run.read("catalog.parquet"))["track_id"].sort_values()
+    where = run.read("songs/metadata.parquet")[["track_id", "shard", "row"]]
+    features._gather(ids.to_frame().merge(where), run.path("songs"), tmp_path / "store.h5")
+    assert features.open_store(tmp_path).track_ids.tolist() == ids.tolist()

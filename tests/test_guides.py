@@ -84,7 +84,7 @@ def test_a_new_song_is_judged_as_the_guide_says(new_song_names, tmp_path, monkey
         assert ("nearest songs" in text) == (not away)
         assert ("no segments" in text) == (".h5" not in line)
         assert "%" in text and "no lyrics" not in text
-    assert any("on the map: x" in text for text in answers.values())
+    assert "on the map: x" in next(text for line, text in answers.items() if "joint" in line)
     whole = capsys.readouterr().out.strip()  # of the example
     assert whole and whole in next(text for line, text in answers.items() if "my_model" in line)
     assert len(said[next(line for line in said if "--playlist" in line)].splitlines()) == 7
@@ -183,9 +183,9 @@ def test_a_model_is_changed_as_the_guide_says(own_run, demo_corpus, checkout, tm
     assert {"nbs/api/50_models.ipynb", "msd_genre/models.py"} <= {
         line.split()[0] for line in run(written).splitlines()}  # fmt: skip
     assert module_of(checkout).default_sizes("cnn")["filters"] == (64, 64, 128)
-    assert "05_cnn               runs: the code that it imports has changed" in run(asked)
+    assert re.search("^05_cnn +runs: the code that it imports has changed", run(asked), re.M)
     run(undo)
-    assert "05_cnn               reused" in run(asked)
+    assert re.search("^05_cnn +reused", run(asked), re.M)
 
     edited(checkout, variant)
     export, tried, made = last.splitlines()
@@ -234,8 +234,8 @@ def test_both_files_have_the_same_address_and_the_guide_changes_what_stands_ther
     assert site["repo-url"] == said["git_url"]
     there = (ROOT / "_quarto.yml").read_text() + (ROOT / "settings.ini").read_text()
     (diff,) = blocks("publish_your_run", "diff")
-    old = [line[1:].strip() for line in diff.splitlines() if line[0] in "-" or " =" in line[:12]]
-    assert len(old) == 5 and all(line in there for line in old)
+    old = [line[1:].strip() for line in diff.splitlines() if line[0] == "-"]
+    assert len(old) == 4 and all(line in there for line in old)
 
 
 @contextmanager
@@ -281,8 +281,9 @@ def test_the_site_is_pushed_as_the_guide_says(demo_site, tmp_path, monkeypatch):
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "nobody")
         monkeypatch.setenv(f"GIT_{name}_EMAIL", "nobody@localhost")
-    names = {"https://github.com/YOU/msd_genre.git": remote, "_site": copy}
-    subprocess.run(["bash", "-euc", named(push, names)], check=True, capture_output=True)
+    names = {"_site": copy, "https://github.com/YOU/msd_genre.git": remote}
+    done = subprocess.run(["bash", "-euc", named(push, names)], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
     show = ["git", "-C", remote, "ls-tree", "-r", "--name-only", "gh-pages"]
     there = subprocess.run(show, check=True, text=True, capture_output=True).stdout.splitlines()
     assert {".nojekyll", "index.html", "report/05_cnn.html"} <= {*there}

@@ -12,6 +12,7 @@ import pytest
 from scipy import sparse
 
 from msd_genre import catalog, features, neighbours, new_song, predictor, runs, song_map, splits
+from msd_genre.lyrics import read_counts, read_reverse_mapping
 from msd_genre.neighbours import NeighbourError
 from msd_genre.new_song import NewSongError
 from msd_genre.predictor import PredictorError
@@ -332,6 +333,22 @@ def test_words_are_counted_as_the_stems_are():
     counts = new_song.count_lyrics(text, stems)
     assert counts.toarray().tolist() == [[3, 1, 1, 1, 2, 1]]
     assert new_song.count_lyrics("", stems).nnz == 0
+
+
+def test_own_texts_are_read_as_the_published_lyrics_are(tmp_path):
+    texts = {"TRB": "Love loves LOVING, love!", "TRA": "I don't love it", "TRC": "?"}
+    assert new_song.write_lyrics(texts, tmp_path / "own", n_stems=3) == ["TRC"]
+    paths = {role: tmp_path / "own" / f"mxm_{name}.txt" for role, name in
+             [("train", "dataset_train"), ("reverse_mapping", "reverse_mapping")]}  # fmt: skip
+    counts, aside = read_counts({"train": paths["train"]})
+    assert aside.empty and counts.stems == ["love", "do", "i"]
+    assert counts.track_ids.tolist() == ["TRA", "TRB"]
+    assert counts.counts.toarray().tolist() == [[1, 1, 1], [4, 0, 0]]
+    words, _ = read_reverse_mapping(paths["reverse_mapping"])
+    assert words == {"love": "love", "do": "do", "i": "i"}
+    with pytest.raises(NewSongError, match="2 texts without a word"):
+        new_song.write_lyrics({"TRA": "", "TRB": "!"}, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_what_is_missing_is_named_and_the_other_part_used(run, opened, demo_corpus, tmp_path):
