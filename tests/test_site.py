@@ -80,7 +80,8 @@ def two():
     return new_notebook(metadata=KERNEL, cells=[
         new_markdown_cell("# Two\n\n> Another."),
         new_markdown_cell("## Method\n\nPlain `sources.find_layout`, `find_layout()`, `fetch`, "
-                          "`nobody`, [the `find_layout`](01_songs.ipynb).\n\n```\n`find_layout`\n```"),
+                          "`nobody`, [the `find_layout`](01_songs.ipynb).\n\n"
+                          "```\n`find_layout`\n```"),
         new_code_cell("#| label: tbl-wide\nshow_table(t)",
                       outputs=[table, caption("A caption of some words that stays where it is.")]),
         new_code_cell("show(fig)", outputs=[picture, caption("No number.", "One pixel.")]),
