@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['OKABE_ITO', 'GREY', 'PALE', 'WIDTH_IN', 'SCREEN_DPI', 'PUBLISHED', 'MAJORITY', 'STYLE', 'DASHES', 'GENRE_STYLE',
-           'NAMES_IN_DIGITS', 'PITCHES', 'HISTOGRAM', 'FOUND', 'BOX_COLOURS', 'BOX_IN', 'ROW_IN', 'MODEL_COLOURS',
-           'PART_DASHES', 'CONFUSION', 'STEP_KINDS', 'INPUT_COLOURS', 'FigureError', 'set_style', 'styled',
-           'GenreStyle', 'genre_style', 'genre_colour', 'show', 'markdown_table', 'show_table', 'funnel',
+           'NAMES_IN_DIGITS', 'HEADERS', 'NAMED', 'PITCHES', 'HISTOGRAM', 'FOUND', 'BOX_COLOURS', 'BOX_IN', 'ROW_IN',
+           'MODEL_COLOURS', 'PART_DASHES', 'CONFUSION', 'STEP_KINDS', 'INPUT_COLOURS', 'FigureError', 'set_style',
+           'styled', 'GenreStyle', 'genre_style', 'genre_colour', 'show', 'markdown_table', 'show_table', 'funnel',
            'genre_histogram', 'resampling', 'chroma_heatmap', 'timbre_heatmap', 'segment_counts', 'segment_lengths',
            'lyric_coverage', 'similarity', 'model_diagram', 'learning_curves', 'precision_recall', 'confusion',
            'score_intervals', 'differences', 'reliability', 'waterfall', 'cumulative_plays', 'correlations',
@@ -40,7 +40,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from PIL import Image
 from scipy.spatial import KDTree
 
-from .metrics import LOWER_IS_BETTER
+from .metrics import LOWER_IS_BETTER, TITLES
 
 # %% ../nbs/api/71_figures.ipynb #054fba87
 class FigureError(ValueError):
@@ -330,20 +330,50 @@ def _column(
     return [_cell(value, spec, markdown) for value in values]
 
 
+HEADERS = {  # columns of the run's tables -> how a page calls them
+    "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "f1": "F1",
+    "ap": "average precision", "support": "test songs", "low": "95 % from", "high": "95 % to",
+    "sd": "standard deviation", "batch_size": "batch size", "learning_rate": "learning rate",
+    "regularization": "regularisation", "epochs_done": "epochs", "stopped": "stopped early",
+}
+NAMED = ("model", "score", "protocol")  # columns of names that are written for code
+
+
+def _header(
+    name: object,  # of a column
+) -> str:
+    "A column's name as a reader knows it."
+    return _escape(HEADERS.get(str(name), name), False)
+
+
+def _names(
+    values: pd.Series,  # one column
+) -> pd.Series:
+    "The names of scores, models and splits without the underscores of code."
+    if values.name not in NAMED or pd.api.types.is_numeric_dtype(values):
+        return values
+    return values.map(lambda name: TITLES.get(name, name.replace("_", " ")), na_action="ignore")
+
+
 def markdown_table(
     df: pd.DataFrame,                           # the table
     formats: Mapping[str, str] | None = None,   # column -> format specification, e.g. ".1%"
     index: bool = False,                        # show the index as the first columns
     markdown: Sequence[str] = (),               # columns whose text is Markdown already
 ) -> str:
-    "A table as Markdown: numbers formatted and set right, text escaped and set left."
+    """A table as Markdown: numbers formatted and set right, text escaped and set left.
+
+    Columns of `HEADERS` get the name there; in those of `NAMED` `as_coded` reads as coded.
+    `formats` and `markdown` take the names that the table has. Raises `FigureError` for a name
+    that it has not.
+    """
     table = df.reset_index() if index else df
     formats = formats or {}
     unknown = sorted({*formats, *markdown} - set(table.columns))
     if unknown:
         raise FigureError(f"no column {', '.join(unknown)} to format; "
                           f"found {', '.join(map(str, table.columns))}")
-    cells = {_escape(name, False): _column(table[name], formats.get(name), name in markdown)
+    cells = {_header(name): _column(_names(table[name]), formats.get(name), name in markdown)
              for name in table.columns}
     right = [pd.api.types.is_numeric_dtype(table[c]) and not pd.api.types.is_bool_dtype(table[c])
              for c in table.columns]
@@ -672,11 +702,11 @@ def lyric_coverage(
                for name, colour, _ in FOUND.values()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     axes.set(xlabel="share (%)", ylabel="", xlim=(0, 100))
-    axes.set_yticks([0, 1], ["words of the list", "tokens sung"])
+    axes.set_yticks([0, 1], ["different stems", "words sung"])
     axes.tick_params(axis="y", length=0)
     (words, tokens), (of_words, of_tokens) = 1 - shares.loc[""] / 100, totals.sum()
-    _title(figure, f"{_percent(tokens)} of {of_tokens:,.0f} tokens and {_percent(words)} of "
-                   f"{of_words:,.0f} words have a vector")
+    _title(figure, f"{_percent(tokens)} of {of_tokens:,.0f} words sung and {_percent(words)} of "
+                   f"{of_words:,.0f} stems have a vector")
     return figure
 
 # %% ../nbs/api/71_figures.ipynb #771c9659
@@ -871,10 +901,10 @@ def _finish_curves(
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 1.04 * accuracy.get_ylim()[1]))
     for panel in panels:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-    loss.set(xlabel="epoch", ylabel="loss (nats)")
+    loss.set(xlabel="epoch", ylabel="loss, with penalty (nats)")
     lowest, highest = loss.dataLim.intervaly
     if highest > 20 * lowest > 0:
-        loss.set(yscale="log", ylabel="loss (nats, logarithmic)")
+        loss.set(yscale="log", ylabel="loss, with penalty (nats, logarithmic)")
         _plain_log(loss.yaxis)
 
 
