@@ -1,6 +1,7 @@
 """Figures: what they promise to chapters, to the site, and to the other modules."""
 
 import html
+import io
 import itertools
 import re
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
+from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from msd_genre import figures, published
@@ -751,6 +753,20 @@ def test_show_writes_one_picture_and_its_caption(outputs):
         "text": "Most *tracks* remain.",
         "alt": "Two bars.",
     }
+
+
+def test_a_picture_is_sharp_small_and_of_the_same_plain_colours():
+    fig = FIGURES["embedding_map"]()
+    data, width = figures._png(fig, 2 * figures.SCREEN_DPI)
+    picture = Image.open(io.BytesIO(data))
+    assert picture.mode == "P" and picture.width == 2 * width
+    in_full = io.BytesIO()
+    fig.savefig(in_full, format="png", dpi=2 * figures.SCREEN_DPI)
+    assert len(data) < len(in_full.getvalue())
+    whole = Image.open(in_full).convert("RGB").getcolors(1_000_000)
+    plain = {colour for _, colour in sorted(whole)[-6:]}  # those of most pixels
+    assert plain <= {colour for _, colour in picture.convert("RGB").getcolors(256)}
+    assert figures._png(fig, 48)[1] == Image.open(io.BytesIO(figures._png(fig, 48)[0])).width
 
 
 def test_show_table_writes_markdown_and_its_caption(outputs):

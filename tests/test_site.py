@@ -69,9 +69,24 @@ def chapter():
     ])  # fmt: skip
 
 
+WIDE = "\n".join(["|" + "|".join([cell] * 20) + "|" for cell in
+                  ("balanced_accuracy", ":--", "0.41 (0.31–0.52)")])  # fmt: skip
+
+
 def two():
-    cells = [new_markdown_cell("# Two\n\n> Another."), new_markdown_cell("## Method\n\nPlain.")]
-    return new_notebook(cells=cells, metadata=KERNEL)
+    """What is wide, and what has a caption but no number; names of the API, one of them a word."""
+    table = new_output("display_data", {"text/markdown": WIDE, "text/plain": WIDE})
+    picture = new_output("display_data", {"image/png": PIXEL, "text/plain": "bars"})
+    return new_notebook(metadata=KERNEL, cells=[
+        new_markdown_cell("# Two\n\n> Another."),
+        new_markdown_cell("## Method\n\nPlain `sources.find_layout`, `find_layout()`, `fetch`, "
+                          "`nobody`, [the `find_layout`](01_songs.ipynb).\n\n"
+                          "```\n`find_layout`\n```"),
+        new_code_cell("#| label: tbl-wide\nshow_table(t)",
+                      outputs=[table, caption("A caption of some words that stays where it is.")]),
+        new_code_cell("show(fig)", outputs=[picture, caption("No number.", "One pixel.")]),
+        new_code_cell("#| code-fold: false\n" + "x = " + "1 + " * 80 + "1"),
+    ])  # fmt: skip
 
 
 def write_project(folder):
@@ -312,7 +327,8 @@ def test_figures_tables_and_equations_are_numbered_and_referred_to(html):
     assert 'alt="Bars: &quot;Rock&quot; 52, Pop 20."' in figure
     assert '<span class="caption-label">Figure\xa01.</span>' in figure
     assert "<strong>52 %</strong>" in figure and "#ref-lengyel2019understanding" in figure
-    assert "<caption>" in html and "The largest genres." in html
+    table = re.search(r'<div id="tbl-genres".*?</figcaption>', html, re.DOTALL)[0]
+    assert "The largest genres." in table and "table-scroll" not in table  # it does not scroll away
     assert html.count("<math") == 1 and 'id="ref-lengyel2019understanding"' in html
 
 
@@ -339,9 +355,28 @@ def test_names_are_linked_where_they_are_documented(site):
     assert f"<p>{there} <code>_matches</code></p>" in guide
 
 
+def test_names_are_linked_in_chapters_but_no_plain_word_and_no_code(site):
+    text = (site / "report" / "02_two.html").read_text()
+    there = 'href="../api/sources.html#find_layout"'
+    for name in ("sources.find_layout", "find_layout()"):
+        assert f"<a {there}><code>{name}</code></a>" in text
+    assert text.count(there) == 2 and "`find_layout`" in text
+    assert "<code>fetch</code>, <code>nobody</code>" in text
+    assert '<a href="01_songs.html">the <code>find_layout</code></a>' in text
+
+
+def test_captions_without_a_number_and_intervals_keep_their_look(site):
+    text = (site / "report" / "02_two.html").read_text()
+    assert '<div class="caption-text">\n<p>No number.</p>' in text
+    assert 'alt="One pixel."' in text
+    assert text.count('0.41 <span class="interval">(0.31–0.52)</span></td>') == 20
+
+
 def test_an_api_page_shows_signatures_and_examples(site):
     page = (site / "api" / "sources.html").read_text()
     assert 'id="find_layout"' in page and "a folder laid out like the MSD subset" in page
+    assert "class SourceError(FileNotFoundError)" in re.sub("<[^>]+>", "", page)
+    assert 'href="cli.html"' not in page.partition("Needed by")[2].partition("</p>")[0]
     assert "<details class=\"code\">" not in page
     assert "TemporaryDirectory" in page  # an example
     assert "default_exp" not in page and "import pandas" not in page  # of the exported code
@@ -407,8 +442,16 @@ def test_quarto_finds_its_settings_beside_the_notebooks():
     assert link.is_symlink() and link.readlink() == Path("../_quarto.yml")
     config = yaml.safe_load(link.read_text())
     assert config["website"]["site-url"].startswith("https://")
+    set_by = {}
     for theme in ("light", "dark"):
-        assert "url(" not in (ROOT / "nbs" / f"theme-{theme}.scss").read_text()
+        text = (ROOT / "nbs" / f"theme-{theme}.scss").read_text()
+        assert "url(" not in text
+        set_by[theme] = re.findall(r"^\$([\w-]+):", text, re.MULTILINE)
+    assert set_by["light"] == set_by["dark"]  # the preview takes what both set
+    sheet = preview.resource("preview.css").read_text()
+    used = set(re.findall(r"var\(--([\w-]+)", sheet))
+    own = set(re.findall(r"^  --([\w-]+):", sheet, re.MULTILINE))
+    assert used - own <= set(set_by["light"])
 
 
 def test_every_citation_is_in_the_bibliography_and_it_reads_without_a_warning():
@@ -457,10 +500,68 @@ def test_pages_open_without_a_request_an_error_or_a_broken_thing(site, browser, 
     assert not [url for url in requests if not url.startswith(("file://", "data:"))]
 
 
+def test_a_search_finds_a_place_and_leads_there_by_keys_alone(site, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto((site / "report" / "01_songs.html").as_uri())
+    assert page.evaluate("window.searchIndex === undefined")  # loaded for those who search
+    page.keyboard.press("/")
+    page.keyboard.type("FIND_layout")
+    first = page.locator(".found a").first
+    first.wait_for()
+    assert first.inner_text().startswith("find_layout · sources")
+    assert "found" in page.get_by_role("status").inner_text()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/api/sources.html#find_layout")
+    page.get_by_role("searchbox").fill("no <b>such</b> word")
+    page.get_by_text("Nothing found.").wait_for()
+    page.keyboard.press("Escape")
+    assert not page.get_by_text("Nothing found.").is_visible()
+    page.close()
+
+
+def test_light_and_dark_by_a_button_and_by_the_system(site, browser):
+    def paper():
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    page = browser.new_page(color_scheme="dark")
+    page.goto((site / "index.html").as_uri())
+    assert paper() == "rgb(20, 24, 27)"
+    page.get_by_role("button", name="Light or dark").click()
+    assert paper() == "rgb(255, 255, 255)"
+    page.goto((site / "report" / "02_two.html").as_uri())
+    assert paper() == "rgb(255, 255, 255)"  # kept from page to page
+    page.close()
+
+
+def test_what_is_wide_scrolls_in_its_box_and_by_keys_and_its_caption_stays(site, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto((site / "report" / "02_two.html").as_uri())
+    box = page.locator("#tbl-wide .table-scroll")
+    assert box.evaluate("b => b.scrollWidth > b.clientWidth && b.tabIndex === 0")
+    caption = page.locator("#tbl-wide figcaption").bounding_box()
+    assert caption["x"] >= 0 and caption["x"] + caption["width"] <= 390
+    code = page.locator("pre.cell-code").last
+    assert code.evaluate("b => b.scrollWidth > b.clientWidth && b.tabIndex === 0")
+    page.close()
+
+
+def test_the_sidebar_opens_at_the_page(site, browser):
+    page = browser.new_page(viewport={"width": 1200, "height": 260})
+    page.goto((site / "api" / "cli.html").as_uri())
+    sidebar = page.get_by_role("navigation", name="All pages", exact=True)
+    assert sidebar.get_by_role("link", name="cli").is_visible()
+    assert not sidebar.get_by_role("link", name="How").is_visible()
+    nav, here = sidebar.bounding_box(), sidebar.locator("[aria-current]").bounding_box()
+    assert nav["y"] <= here["y"] and here["y"] + here["height"] <= nav["y"] + nav["height"]
+    page.close()
+
+
 def test_every_page_is_a_click_away_on_a_phone(site, browser):
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.goto((site / "index.html").as_uri())
     page.get_by_text("Pages", exact=True).click()
+    page.get_by_label("All pages, in short").get_by_text("Report").click()
     page.get_by_role("link", name="2 · Two").click()
     assert page.url.endswith("report/02_two.html")
     assert page.locator("h1").inner_text() == "Two"

@@ -1,6 +1,7 @@
 // The map's panel: search, filter, nearest songs, keys. Bokeh draws, zooms and tells of clicks.
 // Names of songs are untrusted: they are set as text, never as HTML.
 "use strict";
+try { document.documentElement.style.colorScheme = localStorage.colours || ""; } catch { /* as the system has it */ }
 const element = (id) => document.getElementById(id);
 const SHOWN = 20; // songs found that are listed
 const REACH = 24; // pixels around a click in which a song is looked for
