@@ -70,3 +70,17 @@ def test_the_rehearsal_tells_what_went_on_from_what_was_made_again(tmp_path, mon
     assert (seen["complete"], seen["unchanged"]) == (2, 2)
     assert seen["artefacts"] == 2 and seen["made_again"] == [lost.stem] and kept.exists()
     sys.modules.pop("rehearsal")
+
+
+@pytest.mark.parametrize("said, epoch", [("going on after epoch 1\nepoch 2/2", 1), ("epoch 1/2", 0)])
+def test_the_rehearsal_reads_after_which_epoch_a_training_went_on(
+    said, epoch, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import rehearsal
+
+    (tmp_path / "chapters").mkdir()
+    cells = [{"outputs": [{"text": said.splitlines(keepends=True)}]}, {}]
+    (tmp_path / "chapters" / "05_cnn.ipynb").write_text(json.dumps({"cells": cells}))
+    assert rehearsal.went_on_after(tmp_path, "05_cnn") == epoch
+    sys.modules.pop("rehearsal")
