@@ -72,7 +72,7 @@ def test_the_rehearsal_tells_what_went_on_from_what_was_made_again(tmp_path, mon
     sys.modules.pop("rehearsal")
 
 
-@pytest.mark.parametrize("said, epoch", [("going on after epoch 1\nepoch 2/2", 1), ("epoch 1/2", 0)])
+@pytest.mark.parametrize("said, epoch", [("going on after epoch 1\n", 1), ("epoch 1/2", 0)])
 def test_the_rehearsal_reads_after_which_epoch_a_training_went_on(
     said, epoch, tmp_path, monkeypatch
 ):
