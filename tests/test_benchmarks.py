@@ -44,6 +44,10 @@ def test_the_rehearsal_differs_from_the_full_run_in_size_alone():
     assert other == ["catalog.label_file"]
     sized = [name for name in full if name.endswith("batch_size")]
     assert len(sized) >= 5 and all(full[name] == rehearsal[name] for name in sized)
+    given, taken = (parameters.read_params(ROOT / "params" / f"{name}.yaml")["chapters"]
+                    for name in ("full", "rehearsal"))
+    for chapter in set(given) - {"01_songs"}:  # what is not set would be the chapter's default
+        assert set(given[chapter]) <= set(taken[chapter])
 
 
 def test_the_rehearsal_tells_what_went_on_from_what_was_made_again(tmp_path, monkeypatch):
