@@ -11,6 +11,7 @@ It needs 35 GB of disk. Stopped at any point, the same command goes on.
 
 import argparse
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -131,10 +132,17 @@ def rehearse(params: str, run_dir: Path, n_songs: int) -> None:
         if found := went_on(seen[step], run_dir, step):
             seen[step] = found
             write_json(seen, notes)
-            print(f"went on: {found['unchanged']} of {found['complete']} {found['unit']} "
-                  f"unchanged, {len(found['made_again'])} artefacts made again", flush=True)
+            print(f"went on in {step}: {len(found['made_again'])} artefacts made again", flush=True)
     if code := process.wait():
         raise SystemExit(f"the report ended with {code}; see {log}")
+
+
+def went_on_after(run_dir: Path, chapter: str) -> int:
+    "The epoch after which a training of a chapter says that it went on; 0: it began anew."
+    cells = json.loads((run_dir / "chapters" / f"{chapter}.ipynb").read_text())["cells"]
+    said = "".join(line for cell in cells for output in cell.get("outputs", [])
+                   for line in output.get("text", []))
+    return int((re.search(r"going on after epoch (\d+)", said) or ["", 0])[1])
 
 
 def folder_gb(folder: Path) -> float:
@@ -183,7 +191,9 @@ def keep(run_dir: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     record_run(run, folder)
     kills = json.loads((run_dir / "kills.json").read_text())
-    write_json([one for one in kills.values() if "unit" in one], folder / "kills.json")
+    for step in {*STEPS[1:]} & {*kills}:  # each state of a training takes the place of the last
+        kills[step]["unchanged"] = went_on_after(run_dir, step)
+    write_json(list(kills.values()), folder / "kills.json")
     write_json(sizes(run) | {"machine": machine()}, folder / "sizes.json")
     trainings(run).to_csv(folder / "trainings.csv", index=False)
     return folder

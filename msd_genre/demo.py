@@ -255,7 +255,8 @@ def drawn_from(
     "Parameters with some of them set by name. Raises `ParameterError` for one that is not there."
     must_be_known(list(given), [one.name for one in fields(DemoParameters)], "parameter",
                   "data.parameters")
-    return replace(p, **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return replace(p, **plain)
 
 # %% ../nbs/api/25_demo.ipynb #446ac5e3
 STREAMS = (

@@ -26,6 +26,7 @@ import pyarrow.parquet
 from scipy import sparse
 
 from .lines import TextFile, fields, read_fields, repetitions, shorten
+from .sources import project_root
 
 if TYPE_CHECKING:  # imported where they are needed: gensim takes seconds
     from gensim.models import KeyedVectors
@@ -318,12 +319,15 @@ def _downloaded_vectors(name: str) -> "KeyedVectors":
 def load_vectors(
     name_or_path: str | Path = PACKAGED_VECTORS,  # see ACCEPTED_VECTORS
 ) -> "KeyedVectors":
-    "gensim's word vectors. Raises `LyricError` that lists what is accepted."
+    """gensim's word vectors; a relative path counts from the project's folder.
+
+    Raises `LyricError` that lists what is accepted.
+    """
     if name_or_path == PACKAGED_VECTORS:
         return _packaged_vectors()
     path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return _vectors_from_file(path)
+    if (place := project_root() / path).is_file():
+        return _vectors_from_file(place)
     if len(path.parts) > 1 or path.suffix in {".txt", ".bin", ".vec", ".gz"}:
         raise LyricError(f"no word vectors at {path}. Accepted: {ACCEPTED_VECTORS}.")
     return _downloaded_vectors(str(name_or_path))

@@ -17,6 +17,7 @@ import math
 import re
 import shutil
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -406,18 +407,30 @@ def load_songs(
 
 # %% ../nbs/api/51_training.ipynb #8cb8aa50
 class Batches(keras.utils.PyDataset):
-    "Batches of songs in a given order, gathered when they are needed."
+    """Batches of songs in a given order, gathered when they are needed.
+
+    TensorFlow keeps what it took batches from as long as the process lives, so the songs are not
+    held here: who asks for batches keeps them.
+    """
 
     def __init__(
         self,
-        songs: Songs,
+        songs: Songs,  # kept by the caller as long as batches are wanted
         rows: np.ndarray,  # (k,) row numbers in the order wanted
         batch_size: int,  # songs a batch; the last may have fewer
         weights: np.ndarray | None = None,  # (n,) float32, how much each song counts
     ):
         super().__init__()
-        self.songs, self.labels, self.weights = songs, songs.labels, weights
+        self._songs, self.labels, self.weights = weakref.ref(songs), songs.labels, weights
         self.rows, self.size = rows, batch_size
+
+    @property
+    def songs(self) -> Songs:
+        "The songs. Raises `TrainingError` where nobody has kept them."
+        if (songs := self._songs()) is None:
+            raise TrainingError("the songs of these batches are gone: keep them in a variable "
+                                "as long as batches of them are wanted")
+        return songs
 
     def __len__(self) -> int:
         return math.ceil(len(self.rows) / self.size)

@@ -44,6 +44,10 @@ def test_the_rehearsal_differs_from_the_full_run_in_size_alone():
     assert other == ["catalog.label_file"]
     sized = [name for name in full if name.endswith("batch_size")]
     assert len(sized) >= 5 and all(full[name] == rehearsal[name] for name in sized)
+    given, taken = (parameters.read_params(ROOT / "params" / f"{name}.yaml")["chapters"]
+                    for name in ("full", "rehearsal"))
+    for chapter in set(given) - {"01_songs"}:  # what is not set would be the chapter's default
+        assert set(given[chapter]) <= set(taken[chapter])
 
 
 def test_the_rehearsal_tells_what_went_on_from_what_was_made_again(tmp_path, monkeypatch):
@@ -69,4 +73,18 @@ def test_the_rehearsal_tells_what_went_on_from_what_was_made_again(tmp_path, mon
     seen = rehearsal.went_on(before, tmp_path, "catalog")
     assert (seen["complete"], seen["unchanged"]) == (2, 2)
     assert seen["artefacts"] == 2 and seen["made_again"] == [lost.stem] and kept.exists()
+    sys.modules.pop("rehearsal")
+
+
+@pytest.mark.parametrize("said, epoch", [("going on after epoch 1\n", 1), ("epoch 1/2", 0)])
+def test_the_rehearsal_reads_after_which_epoch_a_training_went_on(
+    said, epoch, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import rehearsal
+
+    (tmp_path / "chapters").mkdir()
+    cells = [{"outputs": [{"text": said.splitlines(keepends=True)}]}, {}]
+    (tmp_path / "chapters" / "05_cnn.ipynb").write_text(json.dumps({"cells": cells}))
+    assert rehearsal.went_on_after(tmp_path, "05_cnn") == epoch
     sys.modules.pop("rehearsal")

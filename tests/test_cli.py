@@ -239,6 +239,17 @@ def test_a_dry_run_writes_nothing_and_knows_chapters_by_number_and_name(two_chap
     assert not (two_chapters / "runs").exists()
 
 
+def test_a_report_ends_with_what_each_chapter_took(two_chapters):
+    seen = ask("report", "toy.yaml", "--only", "2")
+    assert seen.exit_code == 0, seen.output
+    table = seen.output.partition("What each took when it was made")[2].splitlines()
+    assert table[1].split() == ["step", "attempts", "seconds", "processor_s", "memory_gb"]
+    name, attempts, *cost = table[2].split()
+    assert (name, attempts) == ("02_alone", "1") and all(float(one) > 0 for one in cost)
+    again = ask("report", "toy.yaml", "--only", "2").output
+    assert "reused" in again and table[2] in again, "what was reused cost what it cost"
+
+
 def test_build_writes_the_demo_songs_that_it_reads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "settings.ini").touch()

@@ -231,6 +231,18 @@ def test_what_plays_say_of_a_song_can_be_folded_in(listened, parts):
         counts, factors, {"true": true, "half": true + rng.normal(0, true.std(), true.shape),
                           "random": true[rng.permutation(len(new))]}, new)  # fmt: skip
     assert ndcg(table, "true").low > ndcg(table, "random").high
+    songs = np.zeros_like(factors.songs)
+    songs[new] = true
+    hidden = sparse.csr_array(counts.multiply(np.isin(np.arange(counts.shape[1]), new)))
+    hidden.eliminate_zeros()
+    among_all = score_rankers({"true": by_factors(Factors(factors.users, songs))}, left, hidden,
+                              "true", np.isin(np.arange(counts.shape[1]), new))[1]["true"]
+    assert np.allclose(each["true"], among_all, atol=1e-6)
+    _, few = collaborative.rank_new_songs(counts, factors, {"true": true, "random": true}, new,
+                                          n_users=20)  # fmt: skip
+    rows = {tuple(row) for row in each["true"].round(9).to_numpy()}
+    assert len(few["true"]) == 20
+    assert {tuple(row) for row in few["true"].round(9).to_numpy()} <= rows
     closed = gap_closed(each).set_index("model")
     assert closed.index.tolist() == ["half"] and 0 < closed.loc["half", "closed"] < 1
     assert closed.closed_low["half"] < closed.closed["half"] < closed.closed_high["half"]

@@ -258,6 +258,16 @@ def test_files_of_any_format(tmp_path, small, kind):
     assert np.array_equal(load_vectors(str(path))["día"], small["día"])
 
 
+def test_a_relative_path_counts_from_the_project_and_not_from_a_chapters_folder(
+    small, tmp_path, monkeypatch
+):
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "nbs" / "report").mkdir(parents=True)
+    small.save_word2vec_format(str(tmp_path / "mine.txt"))
+    monkeypatch.chdir(tmp_path / "nbs" / "report")
+    assert load_vectors("mine.txt").vector_size == small.vector_size
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"\n", b"<html>404</html>\n", b"the danc\n", b"2 3\nnight 0.5\n", b"\x80\xff\n"],

@@ -1,7 +1,9 @@
 "Training: the same seed gives the same bits, also after a kill; what is written; bad input."
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import h5py
 import keras
@@ -169,6 +171,29 @@ def test_a_killed_training_goes_on_and_ends_the_same(
     assert lines[1] == f"going on after epoch {done}"
     assert [line[:9] for line in lines[2:]] == [f"epoch  {k}/" for k in range(done + 1, 5)]
     same_bits(resumed, cnn)
+
+
+def test_a_training_lets_go_of_its_songs(new_run, monkeypatch):
+    """A chapter trains dozens of networks in one process, each on a gigabyte of songs."""
+    held, load = [], training.load_songs
+
+    def watched(*args):
+        songs = load(*args)
+        held.extend(map(weakref.ref, [songs, *songs.inputs.values()]))
+        return songs
+
+    monkeypatch.setattr(training, "load_songs", watched)
+    train(new_run, "baseline", **CHOICES | {"epochs": 1, "sizes": {"dense_units": (8,)}})
+    gc.collect()
+    assert len(held) > 2 and not [one for one in held if one() is not None]
+
+
+def test_batches_of_songs_that_nobody_kept_say_so(new_run):
+    batches = training.Batches(training.load_songs(new_run, training.Plan("baseline")),
+                               np.arange(4), 2)  # fmt: skip
+    gc.collect()
+    with pytest.raises(TrainingError, match="keep them in a variable"):
+        batches[0]
 
 
 def test_what_an_attempt_with_other_choices_left_is_not_gone_on_with(new_run, cnn, monkeypatch):
