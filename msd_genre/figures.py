@@ -695,7 +695,7 @@ def lyric_coverage(
         sns.barplot(x=ends.loc[found].to_numpy(), y=parts, orient="h", color=colour, saturation=1,
                     width=0.62, ax=axes)
         for row, share in enumerate(shares.loc[found]):
-            if share >= 4:  # narrower than its own label
+            if share >= 6:  # else it is narrower than its own label
                 axes.text(ends.loc[found, parts[row]] - share / 2, row, _percent(share / 100),
                           ha="center", va="center", fontsize=9, color=text_colour, zorder=3)
     handles = [_handle(name, ls="", marker="s", ms=9, color=colour)
