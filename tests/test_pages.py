@@ -11,16 +11,10 @@ from msd_genre import preview
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 1_500_000  # bytes of a page with all that it loads; the song map carries its songs
-KINDS = {  # one page of each kind, and what only it has
-    "index": "the front page",
-    "report/07_results": "a chapter of wide tables",
-    "report/12_listeners": "a chapter of long tables and literature",
-    "guides/bad_input": "a guide with much printed",
-    "guides/how_this_is_built": "a guide of prose",
-    "api/figures": "the API with pictures",
-    "api/report": "the API with long signatures",
-    "report/song_map": "the map",
-}
+KINDS = [  # one page of each kind: front page, chapter, guide, API with pictures, long API, map
+    "index", "report/07_results", "guides/how_this_is_built", "api/audio", "api/runs",
+    "report/song_map",
+]  # fmt: skip
 
 
 def pages(site):
@@ -103,7 +97,8 @@ def test_nobody_is_shut_out(demo_site, browser, width, scheme):
         page.goto((demo_site / f"{name}.html").as_uri())
         page.evaluate("document.querySelectorAll('main details').forEach(d => { d.open = true; })")
         page.wait_for_timeout(50)  # what opened is measured
-        for fault in axe.run(page).response["violations"]:
+        said = axe.run(page, options={"resultTypes": ["violations"]}).response
+        for fault in said["violations"]:
             if fault["impact"] in ("serious", "critical"):
                 faults += [f"{name}: {fault['id']}: {n['html'][:100]}" for n in fault["nodes"]]
     page.close()
