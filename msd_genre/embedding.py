@@ -322,15 +322,16 @@ def retrieval_table(
     over: str = "songs",  # or "genres", or a genre
 ) -> pd.DataFrame:  # space, and a column a score: "0.39 (0.33–0.45)"; the last row is chance
     "Scores as people read them, the highest of the last column first."
-    rows, joiner = scored[scored["over"] == over].set_index(["view", "score"]).sort_index(), "⁠"
+    rows = scored[scored["over"] == over].set_index(["view", "score"]).sort_index()
     table, titles = {}, {"all": "", "others": ", other artists", "matched": ", same language"}
     for view, score in scores:
         part = rows.loc[[(view, score)]].set_index("space")
         title = SCORE_TITLES.get(score, score.replace("precision_", "P@")) + titles[view]
+        to = " to " if part["low"].min() < 0 else "–\u2060"  # no line break within an interval
         table[title] = part.apply(
-            lambda row: f"{row.value:.2f} ({row.low:.2f}–{joiner}{row.high:.2f})".replace("-", "−"),
-            axis=1)
-        table[title].loc["chance"] = f"{part['chance'].iloc[0]:.2f}".replace("-", "−")
+            lambda row, to=to: f"{row.value:z.2f} ({row.low:z.2f}{to}{row.high:z.2f})", axis=1)
+        table[title].loc["chance"] = f"{part['chance'].iloc[0]:z.2f}"
+        table[title] = table[title].str.replace("-", "−")
     order = part["value"].sort_values(ascending=False, kind="stable").index
     return pd.DataFrame(table).loc[[*order, "chance"]].rename_axis("space").reset_index()
 
