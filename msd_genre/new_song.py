@@ -296,8 +296,15 @@ def predict(
         run = run if isinstance(run, Run) else open_run(run or "runs/demo")
         predictor = predictor or open_predictor(run, None if model is None else str(model))
         space = space or open_space(run, predictor=predictor)
-    places = open_map(run, predictor.name) if isinstance(run, Run) and space else None
-    return judge(predictor, sound, text, space, places, k)
+    if not (isinstance(run, Run) and space):
+        return judge(predictor, sound, text, space, None, k)
+    places = open_map(run, predictor.name)
+    answer = judge(predictor, sound, text, space, places, k)
+    if places is None:
+        mapped = ", ".join(sorted(path.stem for path in (run.dir / "maps").glob("*.parquet")))
+        answer.notes.append(f"no place on a map: {run.dir.name} has none of {predictor.name}, but "
+                            f"of {mapped or 'no network; chapter 13 makes one'}")
+    return answer
 
 # %% ../nbs/api/63_new_song.ipynb #4cbf678c
 KNOWN = ("sound and lyrics", "sound alone", "lyrics alone")

@@ -410,6 +410,9 @@ def test_nearest_songs_and_place_leave_the_song_itself_out(run, opened, space, d
     unseen = space.songs.loc[space.songs["part"] != "train", "track_id"]
     assert set(places["track_id"]) == set(unseen)
     assert "between the places" in str(answer) and "%" in str(answer)
+    other = new_song.predict(demo_corpus / path, run=run, model=NAMES[2], k=1)
+    assert other.place is None
+    assert f"none of {NAMES[2]}, but of {NAMES[0]}" in str(other)
 
 
 def test_the_package_has_predict_and_stays_instant():
