@@ -38,7 +38,7 @@ report: $(READY) ## the whole report: PARAMS=params/demo.yaml, or params/sample.
 test: $(READY) ## lessons and tests; those on real songs where MSD_GENRE_DATA is set
 	$(BIN)/nbdev_test --path nbs/api --n_workers 0 --do_print
 	$(BIN)/nbdev_test --path nbs/guides --n_workers 0 --do_print
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## what a commit must pass: exported, clean, no difference in git, linted, typed, tested
 	$(BIN)/nbdev_export
@@ -49,7 +49,7 @@ check: $(READY) ## what a commit must pass: exported, clean, no difference in gi
 	$(MAKE) test
 
 coverage: $(READY) ## which lines no test runs; MSD_GENRE_DATA as for test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 lab: $(READY) ## JupyterLab, on a page that says where to go; LAB="--no-browser --port 8889" for its options
 	JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab $(LAB)

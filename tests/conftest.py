@@ -11,6 +11,16 @@ import pytest
 from filelock import FileLock
 
 
+def pytest_collection_modifyitems(items):
+    """The file that makes the shared run comes first, and those that only read it last.
+
+    So one worker makes it while the others have work, and none waits for it.
+    """
+    readers = {item.path for item in items if "demo_run" in item.fixturenames}
+    when = {path: -1 if path.stem == "test_chapters" else 1 for path in readers}
+    items.sort(key=lambda item: when.get(item.path, 0))
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
     """A function that makes a folder by name, once for all workers: the others wait for it."""
