@@ -97,7 +97,8 @@ def write_lyrics(
     "Own texts in musiXmatch's format. Raises `NewSongError` where no text has a word."
     folder, spelt = Path(folder), Counter(word for text in texts.values() for word in _words(text))
     counted, word_of = Counter[str](), dict[str, str]()
-    for word, n in spelt.most_common():  # the most frequent spelling of a stem comes first
+    # The most frequent spelling of a stem comes first; of equally frequent ones the shortest.
+    for word, n in sorted(spelt.items(), key=lambda one: (-one[1], len(one[0]), one[0])):
         counted[_stem(word)] += n
         word_of.setdefault(_stem(word), word)
     stems = sorted(counted, key=lambda stem: (-counted[stem], stem))[:n_stems]
