@@ -356,6 +356,8 @@ def create_run(
     "A run with these parameters: a new one, or one that goes on with what it already has."
     folder = run_folder(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*.json-*"):  # of a writing that was killed
+        left.unlink(missing_ok=True)
     known = json.loads(p.read_text()) if (p := folder / "stamp.json").is_file() else {}
     kept = {k: known[k] for k in ("data", "fictional") if k in known}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True))

@@ -200,7 +200,7 @@ def test_a_model_is_changed_as_the_guide_says(own_run, demo_corpus, checkout, tm
     assert made == once.strip().replace("demo.yaml", "mine.yaml")
     run(made)
     scored = pd.read_csv(mine / "scores" / "05_cnn.csv")
-    assert list(dict.fromkeys(scored["model"]))[:3] == ["as_written", "as_coded", "narrow"]
+    assert {"as_written", "as_coded", "narrow"} <= set(scored["model"])
     run(page)
     assert "narrow" in (mine / "before" / "05_cnn.html").read_text()
     exec(named(compare, names), {})

@@ -259,3 +259,10 @@ def test_a_trace_says_which_run_was_read(run, tmp_path, monkeypatch):
         one.make("a.json", lambda path: path.write_text("1"))
     lines = [json.loads(line) for line in (tmp_path / "trace").read_text().splitlines()]
     assert [line["run"] for line in lines] == [str(one.dir.resolve()) for one in (run, other)]
+
+
+def test_what_a_killed_writing_left_is_taken_away(tmp_path):
+    run = runs.create_run({"seed": 1}, tmp_path / "run")
+    (run.dir / ".stamp.json-17857").write_text("{")
+    runs.create_run({"seed": 1}, run.dir)
+    assert not list(run.dir.glob(".stamp*"))
