@@ -83,4 +83,4 @@ lock: ## requirements.lock from pyproject.toml (needs uv)
 	  --quiet --upgrade pyproject.toml -o requirements.lock
 
 clean: ## remove what was made, but for the environment and the raw data
-	rm -rf runs _site _proc build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf runs _site _proc build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage*
