@@ -303,8 +303,9 @@ def predict(
     answer = judge(predictor, sound, text, space, places, k)
     if places is None:
         mapped = ", ".join(sorted(path.stem for path in (run.dir / "maps").glob("*.parquet")))
-        answer.notes.append(f"no place on a map: {run.dir.name} has none of {predictor.name}, but "
-                            f"of {mapped or 'no network; chapter 13 makes one'}")
+        other = f"but of {mapped}" if mapped else "nor of another network: chapter 13 makes one"
+        answer.notes.append(
+            f"no place on a map: {run.dir.name} has none of {predictor.name}, {other}")
     return answer
 
 # %% ../nbs/api/63_new_song.ipynb #4cbf678c

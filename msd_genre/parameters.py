@@ -76,9 +76,12 @@ def set_params(
             path.insert(0, "chapters")
         must_be_known(path[:1], SECTIONS, "section", setting)
         within = params
-        for name in path[:-1]:
+        for depth, name in enumerate(path[:-1], start=1):
             within[name] = within.get(name) or {}
             within = within[name]
+            if not isinstance(within, dict):
+                there = ".".join(path[:depth]).removeprefix("chapters.")
+                raise ParameterError(f"{setting}: {there} holds {within!r}, no parameters")
         try:
             within[path[-1]] = yaml.safe_load(text)
         except yaml.YAMLError as error:

@@ -311,7 +311,8 @@ def _do(run: Run, name: str, number: str, work: Callable[[], bool]) -> Done:
     print(head, end="", flush=True)
     try:
         with measured(run, name) as cost:
-            cost.ended = "cut short" if work() else "reused"
+            if not work():
+                cost.ended = "reused"
     except BaseException:
         print("failed", flush=True)
         raise

@@ -93,6 +93,8 @@ def test_a_parameter_is_set_beside_the_file_and_checked_like_those_in_it(tmp_pat
         ("05_cnn.epochs", "expected CHAPTER.PARAMETER=VALUE"),
         ("catalogue.labels=tagtraum", "no section 'catalogue'"),
         ("05_cnn.epochs=[2", "the value is not YAML"),
+        ("run.name=mine", "run holds 'full', no parameters"),
+        ("05_cnn.epochs.first=2", "05_cnn.epochs holds 20, no parameters"),
     ]:
         refused = plan(setting)
         assert refused.exit_code == 1 and said in refused.output
