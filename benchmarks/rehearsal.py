@@ -172,7 +172,7 @@ def sizes(run: Run) -> dict:
 def trainings(run: Run) -> pd.DataFrame:
     "What each network cost: seconds and processor seconds of the last epoch, rows, parameters."
     rows = []
-    for place in ("models", "longer/models", "popularity"):
+    for place in ("models", "longer/models"):  # popularity keeps no costs
         for path in sorted((run.dir / place).glob("*/cost.json")):
             cost = json.loads(path.read_text())
             last = cost.get("last_epoch", {})

@@ -200,15 +200,16 @@ def report(
         msd-genre report params/full.yaml --data ~/msd --set 02_lyrics.vectors=glove-6b-50d
     """
     from msd_genre import report as reports
-    from msd_genre.costs import cost_table
+    from msd_genre.costs import cost_table, read_costs
 
     if dry_run:
         tell_plan(params, data, songs, run_dir, only, start, before, settings)
         return
     with open_for_work(params, data, songs, run_dir, settings) as run:
         reports.run_report(run, preparation(run.params), None, only, start, before, keep_going)
-        click.echo("\nWhat each took when it was made, in all its attempts:\n" + cost_table(
-            run).to_markdown(index=False, tablefmt="plain", floatfmt=("", "", ".1f", ".1f", ".2f")))
+        table = cost_table(read_costs(run)).to_markdown(
+            index=False, tablefmt="plain", floatfmt=("", "", ".1f", ".1f", ".2f"))
+        click.echo(f"\nWhat each took when it was made, in all its attempts:\n{table}")
         if only or start or before:
             click.echo(f"The site was left as it is: msd-genre site {run.dir} makes it.")
         else:

@@ -121,13 +121,13 @@ def measured(
 
 # %% ../nbs/api/78_costs.ipynb #1f764c93
 def cost_table(
-    run: Run,
+    costs: dict[str, list[dict]],  # as `read_costs` gives them
 ) -> pd.DataFrame:  # step, attempts, seconds, processor_s, memory_gb; in the order of making
     "What each step and chapter of a run took until it was complete."
     rows = [
         {"step": name, "attempts": len(tries), "seconds": sum(one["seconds"] for one in tries),
          "processor_s": sum(one["processor_s"] for one in tries),
          "memory_gb": max(one["memory_gb"] for one in tries)}
-        for name, tries in read_costs(run).items() if tries
+        for name, tries in costs.items() if tries
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["step", "attempts", "seconds", "processor_s", "memory_gb"])

@@ -31,7 +31,7 @@ def test_attempts_add_up_until_a_step_is_complete(run):
     assert [one["ended"] for one in read_costs(run)["05_cnn"]] == ["failed", "executed"]
     with measured(run, "05_cnn") as cost:
         cost.ended = "reused"
-    table = cost_table(run).set_index("step")
+    table = cost_table(read_costs(run)).set_index("step")
     assert table.loc["05_cnn", "attempts"] == 2, "what was reused has cost nothing anew"
     with measured(run, "05_cnn"):
         pass
@@ -41,7 +41,7 @@ def test_attempts_add_up_until_a_step_is_complete(run):
 def test_what_is_only_reused_has_no_costs(run):
     with measured(run, "catalog") as cost:
         cost.ended = "reused"
-    assert read_costs(run) == {} and len(cost_table(run)) == 0
+    assert read_costs(run) == {} and len(cost_table(read_costs(run))) == 0
 
 
 def test_an_attempt_that_is_killed_leaves_what_it_took(run):
