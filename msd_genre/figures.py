@@ -6,12 +6,12 @@
 __all__ = ['OKABE_ITO', 'GREY', 'PALE', 'WIDTH_IN', 'SCREEN_DPI', 'PUBLISHED', 'MAJORITY', 'STYLE', 'DASHES', 'GENRE_STYLE',
            'NAMES_IN_DIGITS', 'HEADERS', 'NAMED', 'PITCHES', 'HISTOGRAM', 'FOUND', 'BOX_COLOURS', 'BOX_IN', 'ROW_IN',
            'MODEL_COLOURS', 'PART_DASHES', 'CONFUSION', 'STEP_KINDS', 'INPUT_COLOURS', 'FigureError', 'set_style',
-           'styled', 'GenreStyle', 'genre_style', 'genre_colour', 'show', 'markdown_table', 'show_table', 'funnel',
-           'genre_histogram', 'resampling', 'chroma_heatmap', 'timbre_heatmap', 'segment_counts', 'segment_lengths',
-           'lyric_coverage', 'similarity', 'model_diagram', 'learning_curves', 'precision_recall', 'confusion',
-           'score_intervals', 'differences', 'reliability', 'waterfall', 'cumulative_plays', 'correlations',
-           'null_distribution', 'embedding_map', 'value_map', 'embedding_maps', 'retrieval_by_genre', 'cluster_map',
-           'input_attributions', 'song_attributions', 'attribution_profiles']
+           'styled', 'GenreStyle', 'genre_style', 'genre_colour', 'show', 'markdown_table', 'show_table', 'lead_words',
+           'funnel', 'genre_histogram', 'resampling', 'chroma_heatmap', 'timbre_heatmap', 'segment_counts',
+           'segment_lengths', 'lyric_coverage', 'similarity', 'model_diagram', 'learning_curves', 'precision_recall',
+           'confusion', 'score_intervals', 'differences', 'reliability', 'waterfall', 'cumulative_plays',
+           'correlations', 'null_distribution', 'embedding_map', 'value_map', 'embedding_maps', 'retrieval_by_genre',
+           'cluster_map', 'input_attributions', 'song_attributions', 'attribution_profiles']
 
 # %% ../nbs/api/71_figures.ipynb #0c4b95f3
 import base64
@@ -396,6 +396,16 @@ def show_table(
     text = markdown_table(df, formats, index, markdown)
     display({"text/markdown": text, "text/plain": text}, raw=True)
     _display_caption(caption, "")
+
+# %% ../nbs/api/71_figures.ipynb #5ac22843
+def lead_words(
+    difference: float,  # of one model over another; more is better
+    low: float,         # its interval
+    high: float,
+) -> tuple[str, str]:   # "better than", "worse than" or "not clearly different from"; the numbers
+    "How one model stands to another, and the difference with its interval."
+    words = "better than" if low > 0 else "worse than" if high < 0 else "not clearly different from"
+    return words, f"{difference:+z.2f}, {low:+z.2f} to {high:+z.2f}"
 
 # %% ../nbs/api/71_figures.ipynb #6a3e29a6
 def _kept_and_before(
