@@ -405,7 +405,7 @@ def lead_words(
 ) -> tuple[str, str]:   # "better than", "worse than" or "not clearly different from"; the numbers
     "How one model stands to another, and the difference with its interval."
     words = "better than" if low > 0 else "worse than" if high < 0 else "not clearly different from"
-    return words, f"{difference:+z.2f}, {low:+z.2f} to {high:+z.2f}"
+    return words, f"{difference:+.2f}, {low:+.2f} to {high:+.2f}"
 
 # %% ../nbs/api/71_figures.ipynb #6a3e29a6
 def _kept_and_before(
