@@ -329,7 +329,7 @@ def retrieval_table(
         title = SCORE_TITLES.get(score, score.replace("precision_", "P@")) + titles[view]
         to = " to " if part["low"].min() < 0 else "–\u2060"  # no line break within an interval
         table[title] = part.apply(
-            lambda row, to=to: f"{row.value:z.2f} ({row.low:z.2f}{to}{row.high:z.2f})", axis=1)
+            lambda row, to=to: f"{row.value:z.2f} ({row.low:.2f}{to}{row.high:.2f})", axis=1)
         table[title].loc["chance"] = f"{part['chance'].iloc[0]:z.2f}"
         table[title] = table[title].str.replace("-", "−")
     order = part["value"].sort_values(ascending=False, kind="stable").index
