@@ -346,13 +346,20 @@ def _header(
     return _escape(HEADERS.get(str(name), name), False)
 
 
+def _in_words(
+    name: str,  # as in a table: "macro_f1"
+) -> str:
+    "A score, model or split without the underscores of code: `macro-F1`."
+    return TITLES.get(name, name.replace("_", " "))
+
+
 def _names(
     values: pd.Series,  # one column
 ) -> pd.Series:
     "The names of scores, models and splits without the underscores of code."
     if values.name not in NAMED or pd.api.types.is_numeric_dtype(values):
         return values
-    return values.map(lambda name: TITLES.get(name, name.replace("_", " ")), na_action="ignore")
+    return values.map(_in_words, na_action="ignore")
 
 
 def markdown_table(
@@ -1111,14 +1118,6 @@ def _score_axes(
         panel.set_xlabel(f"score ({unit}){less}")
 
 
-def _score_name(
-    score: str,  # as in the table: "macro_f1"
-) -> str:
-    "A score's name in words: `macro F1`."
-    words = {"f1": "F1", "ap": "average precision", "top3": "top-3"}
-    return " ".join(words.get(word, word) for word in str(score).split("_"))
-
-
 @styled
 def score_intervals(
     table: pd.DataFrame,                            # model, score, value, low, high (95 % interval)
@@ -1140,7 +1139,7 @@ def score_intervals(
     for panel, score in zip(axes.flat, scores, strict=False):
         theirs = published[published["score"] == score] if published is not None else None
         _score_panel(panel, table[table["score"] == score], order, majority.get(score), theirs)
-        panel.set_title(_score_name(score))
+        panel.set_title(_in_words(score))
     for empty in axes.flat[len(scores):]:
         empty.set_axis_off()
     handles = [_handle("score, 95 % interval", marker="o", ms=6, lw=2.2, color=OKABE_ITO["blue"])]
@@ -1150,7 +1149,7 @@ def score_intervals(
         handles.append(_published_handle("the write-up's figure"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     _score_axes(dict(zip(scores, axes.flat, strict=False)), table)
-    top, name = first.iloc[0], _score_name(scores[0])
+    top, name = first.iloc[0], _in_words(scores[0])
     beside = ""
     if scores[0] in majority:
         beside = f"; always the most frequent genre: {majority[scores[0]]:.3f}"
@@ -1193,7 +1192,7 @@ def differences(
     "Differences from a reference, largest first; filled where the interval does not hold zero."
     _check(table, ["model", "difference", "low", "high"], "differences")
     unit = "; less is better" if score in LOWER_IS_BETTER else ""
-    label = f"{_score_name(score)}, minus that of {reference}{unit}"
+    label = f"{_in_words(score)}, minus that of {reference}{unit}"
     figure, clear = _beside_zero(table, "difference", label, "difference, 95 % interval")
     _title(figure, f"{clear.sum()} of {len(table)} differ clearly from {reference}")
     return figure
@@ -1266,7 +1265,7 @@ def waterfall(
     axes.set_yticks(heights, [textwrap.fill(str(step), 38) for step in steps["step"]])
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
-    unit = _score_name(score) + ("" if chained.all() else ", or the score named") + " (0 to 1)"
+    unit = _in_words(score) + ("" if chained.all() else ", or the score named") + " (0 to 1)"
     axes.set(xlabel=unit, ylabel="", ylim=(len(steps) - 0.4, -0.6))
     axes.set_xlim(0, min(1.0, 1.12 * max(steps["high"].max(), steps["chance"].max())))
     handles = [_handle("trained anew", ls="", marker="o", ms=6, mfc=blue, mec=blue),
@@ -1275,7 +1274,7 @@ def waterfall(
         handles.append(_handle("always the most frequent genre", ls="", marker="|", ms=12, mew=1.4,
                                color="black"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    _title(figure, _waterfall_text(steps[chained], change[chained], _score_name(score)))
+    _title(figure, _waterfall_text(steps[chained], change[chained], _in_words(score)))
     return figure
 
 

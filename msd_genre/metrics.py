@@ -530,7 +530,7 @@ def score_models(
 TITLES = {
     "macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy",
     "top3_accuracy": "top-3 accuracy", "macro_ap": "macro AP", "micro_ap": "micro AP",
-    "log_loss": "log loss", "calibration_error": "ECE", "micro_f1": "micro-F1",
+    "log_loss": "log loss", "calibration_error": "calibration error", "micro_f1": "micro-F1",
 }  # fmt: skip
 
 

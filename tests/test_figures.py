@@ -331,7 +331,7 @@ def test_panels_have_labels(figure):
         ("score_intervals", "(0 to 1)"),
         ("score_intervals, fourteen models", "(nats, logarithmic)"),
         ("confusion, counts", "songs (logarithmic)"),
-        ("differences", "macro F1, minus that of cnn as written"),
+        ("differences", "macro-F1, minus that of cnn as written"),
         ("differences, one", "less is better"),
         ("reliability", "(probability)"),
         ("waterfall", "accuracy (0 to 1)"),
@@ -443,7 +443,7 @@ def test_average_precision_does_not_depend_on_the_curve_s_direction():
             "waterfall",
             "From 0.55 to 0.40 accuracy; the largest step is “no copies of train rows”, −0.24",
         ),
-        ("waterfall, one step", "One step: macro F1 0.40"),
+        ("waterfall, one step", "One step: macro-F1 0.40"),
     ],
 )
 def test_title_states_the_finding(name, finding):

@@ -579,7 +579,7 @@ def test_a_table_of_scores_puts_the_best_first_also_where_less_is_better(predict
         assert value[order].is_monotonic_increasing if lowest_first else (
             value[order].is_monotonic_decreasing)
     columns = ["model", "macro-F1", "balanced accuracy", "accuracy", "top-3 accuracy"]
-    columns += ["macro AP", "micro AP", "log loss", "ECE"]
+    columns += ["macro AP", "micro AP", "log loss", "calibration error"]
     assert metrics.score_table(scored).columns.tolist() == columns
     chosen = metrics.score_table(scored, scores=["log_loss", "macro_f1"])
     assert chosen.columns.tolist() == ["model", "log loss", "macro-F1"]
