@@ -65,6 +65,11 @@ def test_the_scores_are_those_of_the_predictions(demo_run):
         assert metrics.scores(test, genres)["accuracy"] == right.mean()
 
 
+def test_a_network_of_ones_own_stands_beside_all_models(demo_run):
+    others = demo_run.params["chapters"]["07_results"]["others"]
+    assert others and set(others) <= set(demo_run.read("results.csv")["model"])
+
+
 def test_a_second_run_reuses_everything(demo_run):
     steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]
     again = report.run_report(runs.open_run(demo_run.dir), steps)
