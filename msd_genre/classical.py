@@ -138,7 +138,8 @@ class Features:
         if self.has_words:
             words = self.words.fit_transform(songs.counts)
             if self.directions:
-                self.directions.fit(words)
+                with np.errstate(invalid="ignore"):  # 0/0, its share of variance where none sings
+                    self.directions.fit(words)
         return self
 
     def matrix(self, songs: Songs) -> sparse.csr_array | np.ndarray:  # (n, columns)

@@ -113,6 +113,12 @@ def songs_of(artists, genres):
                  np.zeros((n, 2), np.float32), sparse.csr_array((n, 3)))  # fmt: skip
 
 
+@pytest.mark.filterwarnings("error")
+def test_words_that_no_song_has_are_zeros_without_a_warning():
+    silent = songs_of(list("ABCD"), ["Rock"] * 4)
+    assert not classical.Features(("words",), 2).fit(silent).matrix(silent).any()
+
+
 def test_the_look_up_of_an_artist_by_hand():
     train = songs_of(["A", "A", "A", "B"], ["Jazz", "Jazz", "Rock", "Rock"])
     asked = songs_of(["A", "B", "C"], ["Rock", "Rock", "Rock"])
