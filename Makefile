@@ -16,7 +16,7 @@ help: ## this list
 $(READY): requirements.lock pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
 	  echo "environment in $(VENV), with uv"; \
-	  [ -x $(BIN)/python ] || uv venv --quiet --python '>=3.11,<3.14' $(VENV); \
+	  [ -x $(BIN)/python ] || uv venv --quiet --seed --python '>=3.11,<3.14' $(VENV); \
 	  uv pip install --quiet --python $(BIN)/python -r requirements.lock && \
 	  uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
 	else \
@@ -40,10 +40,10 @@ test: $(READY) ## lessons and tests; those on real songs where MSD_GENRE_DATA is
 	$(BIN)/nbdev_test --path nbs/guides --n_workers 0 --do_print
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: $(READY) ## what a commit must pass: exported, clean, no difference in git, linted, typed, tested
-	$(BIN)/nbdev_export
-	$(BIN)/nbdev_clean
-	git diff --exit-code --stat
+check: $(READY) ## what a commit must pass: exported, clean, linted, typed, tested
+	@before=$$(git diff | git hash-object --stdin); $(BIN)/nbdev_export; $(BIN)/nbdev_clean; \
+	if [ "$$before" != "$$(git diff | git hash-object --stdin)" ]; then git diff --stat; \
+	  echo "a notebook was not exported or not clean, and is now: look at it, then make check again" >&2; exit 1; fi
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(MAKE) test

@@ -54,7 +54,7 @@ def main() -> None:
     """Genres of the Million Song Dataset: a report that reruns itself.
 
     \b
-    The whole report on fictional songs, from nothing but this package:
+    The whole report on fictional songs, in a checkout of the project:
         msd-genre report params/demo.yaml
     The same on real songs, a folder laid out like the MSD subset:
         msd-genre fetch subset tagtraum lyrics plays lists --into FOLDER
