@@ -133,6 +133,14 @@ def commit(
         return "unknown"
 
 
+def _machine() -> str:
+    "System, processor, its widest instructions known to numpy: the bits of scores depend on them."
+    sets = cast(dict, np.show_config(mode="dicts"))["SIMD Extensions"]
+    known = [*sets.get("baseline", []), *sets.get("found", [])]
+    widest = known[-1] if known else "of unknown kind"
+    return f"{platform.system()} {platform.machine()} {widest}, {os.cpu_count()} cores"
+
+
 def make_stamp(
     seed: int,  # the run's seed
 ) -> dict:  # plain values, written to stamp.json
@@ -142,7 +150,7 @@ def make_stamp(
         "package": version("msd_genre"),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in STAMPED},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": _machine(),
         "seed": seed,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -1,6 +1,7 @@
 """A run's artefacts: reused when nothing changed, made again when anything did, never half."""
 
 import json
+import re
 import os
 import shlex
 import sys
@@ -98,6 +99,7 @@ def test_the_sidecar_says_what_made_an_artefact(run):
     assert said["params"] == {"x": 1} and said["modules"]["names"] == ["runs"]
     assert said["digest"] == runs.file_digest(run.dir / "deep" / "a.json")
     assert said["stamp"]["seed"] == 1 and "tensorflow" in said["stamp"]["versions"]
+    assert re.fullmatch(r"\w+ \w+ [\w ]+, \d+ cores", said["stamp"]["machine"])
 
 
 def test_reading_is_traced_for_the_runner(run, tmp_path, monkeypatch):
