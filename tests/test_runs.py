@@ -1,8 +1,8 @@
 """A run's artefacts: reused when nothing changed, made again when anything did, never half."""
 
 import json
-import re
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
