@@ -36,8 +36,8 @@ report: $(READY) ## the whole report: PARAMS=params/demo.yaml, or params/sample.
 	$(BIN)/msd-genre report $(PARAMS) $(if $(DATA),--data "$(DATA)")
 
 test: $(READY) ## lessons and tests; those on real songs where MSD_GENRE_DATA is set
-	$(BIN)/nbdev_test --path nbs/api --n_workers 0 --do_print
-	$(BIN)/nbdev_test --path nbs/guides --n_workers 0 --do_print
+	@$(BIN)/nbdev_test --path nbs/guides --n_workers 0 --do_print & guides=$$!; \
+	$(BIN)/nbdev_test --path nbs/api --n_workers 0 --do_print; api=$$?; wait $$guides && exit $$api
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## what a commit must pass: exported, clean, linted, typed, tested
