@@ -536,7 +536,7 @@ def test_after_100_steps_both_ways_are_as_near_as_keras_is_to_itself(name):
 
 @pytest.mark.parametrize("way", ["keras", "quick"])
 def test_a_training_that_diverges_keeps_the_last_good_weights(new_run, way, request):
-    """Keras clips a loss that is no number, so there it shows one batch later."""
+    """Keras clips a loss that is no number: by the processor it shows one batch later there."""
     if way == "quick":
         request.getfixturevalue("quick")
     plan = training.Plan("baseline", epochs=2, batch_size=16)
@@ -544,7 +544,8 @@ def test_a_training_that_diverges_keeps_the_last_good_weights(new_run, way, requ
     bad = songs.rows["train"][5]
     songs.inputs["timbre"][bad] = np.nan
     batch = int(np.argmax(training.epoch_order(songs.rows["train"], 1, 0) == bad)) // 16
-    model, seen = training.compile_model(songs, plan), batch + (1 if way == "quick" else 2)
+    model, seen = training.compile_model(songs, plan), batch + 1
+    seen = seen if way == "quick" else f"({seen}|{seen + 1})"
     with pytest.raises(TrainingError, match=rf"nan in epoch 1, batch {seen}: lower .*good w"):
         training.fit(model, songs, plan, new_run.dir, verbose=False)
     kept = training.compile_model(songs, plan)
