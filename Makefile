@@ -41,7 +41,7 @@ test: $(READY) ## lessons and tests; those on real songs where MSD_GENRE_DATA is
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## what a commit must pass: exported, clean, linted, typed, tested
-	@before=$$(git diff | git hash-object --stdin); $(BIN)/nbdev_export; $(BIN)/nbdev_clean; \
+	@before=$$(git diff | git hash-object --stdin); $(BIN)/nbdev_export && $(BIN)/nbdev_clean || exit 1; \
 	if [ "$$before" != "$$(git diff | git hash-object --stdin)" ]; then git diff --stat; \
 	  echo "a notebook was not exported or not clean, and is now: look at it, then make check again" >&2; exit 1; fi
 	$(BIN)/ruff check .
