@@ -36,7 +36,7 @@ STEPS = {
     "song matches track": "not in the MSD's list of songs matched to a wrong track",
     "most played": "among the songs played most in the Taste Profile",
     "labelled": "has a genre",
-    "long enough": "has more segments than `min_segments`",
+    "long enough": "has more segments than the parameter `min_segments` asks for",
     "with lyrics": "has a bag of words",
 }
 

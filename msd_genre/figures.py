@@ -921,7 +921,7 @@ def _finish_curves(
     loss.set(xlabel="epoch", ylabel="loss, with penalty (nats)")
     lowest, highest = loss.dataLim.intervaly
     if highest > 20 * lowest > 0:
-        loss.set(yscale="log", ylabel="loss, with penalty (nats, logarithmic)")
+        loss.set(yscale="log", ylabel="loss, with penalty\n(nats, logarithmic)")
         _plain_log(loss.yaxis)
 
 

@@ -238,6 +238,9 @@ FIGURES = {
         _grid_setting(),
     ),
     "learning_curves, one epoch": lambda: figures.learning_curves(_history("", 1)),
+    "learning_curves, logarithmic": lambda: figures.learning_curves(pd.concat(
+        [_history("lstm as written", 4).assign(loss=2.0, val_loss=1.9),
+         _history("lstm as coded", 4).assign(loss=[47, 27, 22, 19], val_loss=[30, 24, 20, 18])])),
     "precision_recall": lambda: figures.precision_recall(_curves()),
     "confusion": lambda: figures.confusion(_matrix()),
     "score_intervals": lambda: figures.score_intervals(
