@@ -965,7 +965,7 @@ def learning_curves(
     _finish_curves(panels)
     named = [_handle(model, color=colours[model]) for model in models if len(models) > 1]
     _two_row_legend(figure, named, parts)
-    reached = [f"{_percent(row.val_accuracy)} after {row.epoch} epochs" +
+    reached = [f"{_percent(row.val_accuracy)} after epoch {row.epoch}" +
                (f" ({row.model})" if row.model else "") for row in last.itertuples()]
     _title(figure, f"Validation accuracy: {', '.join(reached)}")
     return figure

@@ -1088,11 +1088,30 @@ def open_trained(
     return TrainedModel(name, run.path(f"models/{name}"))
 
 
+def _trained_alike(
+    run: Run,
+    plan: Plan,
+    params: dict,  # what decides what comes out of it
+) -> Plan:
+    "The plan under the tag of a training that the run has and that is the same otherwise, if any."
+    default = default_sizes(plan.model, plan.variant)
+
+    def but_for_tag(one: dict) -> str:
+        sizes = default | (one.get("sizes") or {})
+        return json.dumps(one | {"tag": "", "sizes": sizes}, sort_keys=True)
+
+    for name, said in run.sidecars().items():
+        if name.startswith("models/") and but_for_tag(said["params"]) == but_for_tag(params):
+            return replace(plan, tag=said["params"]["tag"])
+    return plan
+
+
 def train(
     run: Run,  # has `catalog.parquet`, `features/`, `lyrics/` and `split.parquet`
     model: str,  # of `models.MODELS` or `models.OWN`
     variant: str = "as_written",  # of `models.variants(model)`
     *,
+    any_tag: bool = False,  # take a training that is there and differs in its `tag` alone
     verbose: bool = True,  # print a line an epoch
     **choices,  # any other field of `Plan`; `seed` is the run's where it is not given
 ) -> TrainedModel:
@@ -1109,10 +1128,13 @@ def train(
     if unknown:
         raise TrainingError(f"no choice {', '.join(unknown)}; there is {', '.join(known)}")
     plan = Plan(model, variant, **{"seed": run.seed} | choices)
+    params = asdict(plan) | {"backend": keras.config.backend()}
+    if any_tag:
+        plan = _trained_alike(run, plan, params)
     run.make(
         f"models/{plan.name}",
         partial(_build, run, plan, verbose),
-        params=asdict(plan) | {"backend": keras.config.backend()},
+        params=params | {"tag": plan.tag},
         inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
         modules=["training"],
     )
