@@ -17,7 +17,7 @@ $(READY): requirements.lock pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
 	  echo "environment in $(VENV), with uv"; \
 	  [ -x $(BIN)/python ] || uv venv --quiet --seed --python '>=3.11,<3.14' $(VENV); \
-	  uv pip install --quiet --python $(BIN)/python -r requirements.lock && \
+	  uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock && \
 	  uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
 	else \
 	  python=; for name in python3.13 python3.12 python3.11 python3; do \
