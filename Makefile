@@ -25,7 +25,7 @@ $(READY): requirements.lock pyproject.toml
 	    then python=$$name; break; fi; done; \
 	  if [ -z "$$python" ]; then echo "no Python 3.11, 3.12 or 3.13 on the PATH: install one" \
 	    "(TensorFlow and gensim have no packages for others), then make again." >&2; exit 1; fi; \
-	  echo "environment in $(VENV), with $$python and pip (a few minutes, 3.3 GB)"; \
+	  echo "environment in $(VENV), with $$python and pip (a few minutes, 4 GB)"; \
 	  [ -x $(BIN)/python ] || $$python -m venv $(VENV); \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .; \
