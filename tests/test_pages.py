@@ -12,8 +12,8 @@ from msd_genre import preview
 ROOT = Path(__file__).parent.parent
 LIMIT = 1_500_000  # bytes of a page with all that it loads; the song map carries its songs
 KINDS = [  # one page of each kind: front page, chapter, guide, API with pictures, long API, map
-    "index", "report/07_results", "guides/how_this_is_built", "api/audio", "api/runs",
-    "report/song_map",
+    "index", "report/07_results", "guides/how_this_is_built", "guides/publish_your_run",
+    "api/audio", "api/runs", "report/song_map",
 ]  # fmt: skip
 
 
@@ -86,6 +86,18 @@ def test_no_page_is_wider_than_a_phone(demo_site, browser):
         menu = page.get_by_role("banner").get_by_text("Pages", exact=True)
         assert name == "report/song_map.html" or menu.is_visible()
     page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_a_diff_takes_away_is_red_and_what_it_adds_green(demo_site, browser, scheme):
+    page = browser.new_page(color_scheme=scheme)
+    page.goto((demo_site / "guides" / "publish_your_run.html").as_uri())
+    (gone, red), (come, green) = (page.locator(f"code.diff .{kind}").first.evaluate(
+        "e => [e.innerText[0], getComputedStyle(e).color]") for kind in ("st", "va"))  # fmt: skip
+    page.close()
+    assert (gone, come) == ("-", "+")
+    red, green = ([float(one) for one in re.findall(r"[\d.]+", c)][:3] for c in (red, green))
+    assert red[0] > 2 * max(red[1:]) and green[1] > 1.5 * max(green[0], green[2])
 
 
 @pytest.mark.parametrize("width, scheme", [(1200, "light"), (390, "dark")])
