@@ -128,6 +128,15 @@ def test_a_fault_would_be_seen(browser):
     assert found["image-alt"] == "critical" and found["color-contrast"] == "serious"
 
 
+def test_code_has_no_links_written_into_it(demo_site):
+    link, wrong = re.compile(r"\[`[^`]+`\]\(\S+\.html\S*\)"), []
+    for name, path in pages(demo_site).items():
+        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        wrong += [f"{name}: {found}" for code in page.select("pre")
+                  for found in link.findall(code.text)]  # fmt: skip
+    assert not wrong, wrong[:5]
+
+
 def test_a_heading_of_the_api_leads_to_its_source(demo_site):
     text = (demo_site / "api" / "runs.html").read_text()
     assert re.search(r'href="[^"]+/msd_genre/runs\.py#L\d+"[^>]*>source</a>', text)
