@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help report test check coverage lab site bench readme hooks lock clean
+.PHONY: help report test lessons guides suite check coverage lab site bench readme hooks lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,9 +35,20 @@ $(READY): requirements.lock pyproject.toml
 report: $(READY) ## the whole report: PARAMS=params/demo.yaml, or params/sample.yaml with DATA=<folder>
 	$(BIN)/msd-genre report $(PARAMS) $(if $(DATA),--data "$(DATA)")
 
-test: $(READY) ## lessons and tests; those on real songs where MSD_GENRE_DATA is set
-	@$(BIN)/nbdev_test --path nbs/guides --n_workers 0 --do_print & guides=$$!; \
-	$(BIN)/nbdev_test --path nbs/api --n_workers 0 --do_print; api=$$?; wait $$guides && exit $$api
+test: $(READY) ## lessons, guides and tests, side by side; MSD_GENRE_DATA=<folder> for those on real songs
+	@$(MAKE) --no-print-directory --keep-going --jobs 3 lessons guides suite
+
+# nbdev_test, but that no lesson's shell collects garbage at the end, which takes half a minute.
+EXECUTE := $(BIN)/python -c 'import gc, sys; from nbdev.test import nbdev_test; \
+  nbdev_test(sys.argv[1], n_workers=0, do_print=True); gc.freeze()'
+
+lessons: $(READY) ## the cells of the modules' notebooks
+	@$(EXECUTE) nbs/api
+
+guides: $(READY) ## the cells of the guides
+	@$(EXECUTE) nbs/guides
+
+suite: $(READY) ## the tests alone
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## what a commit must pass: exported, clean, linted, typed, tested

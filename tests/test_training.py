@@ -407,14 +407,16 @@ def test_a_tag_tells_two_trainings_apart(new_run):
     assert "Vocal" in plain.classes and "Vocal" not in other.classes
 
 
-def test_where_any_tag_will_do_a_training_that_is_alike_is_not_done_again(new_run):
-    choices = {"epochs": 1, "batch_size": 16, "verbose": False, "sizes": SMALL}
+def test_where_any_tag_will_do_a_training_that_is_alike_is_not_done_again(new_run, monkeypatch):
+    monkeypatch.setattr(training, "_build", lambda run, plan, verbose, folder: folder.mkdir())
+    choices = {"epochs": 1, "batch_size": 16, "sizes": SMALL}
     first = train(new_run, "cnn", tag="first", **choices)
     assert train(new_run, "cnn", tag="second", any_tag=True, **choices).name == first.name
     said = choices | {"sizes": models.default_sizes("cnn") | SMALL}  # what else is as it was anyway
     assert train(new_run, "cnn", tag="third", any_tag=True, **said).name == first.name
     less = {"sizes": SMALL | {"filters": (2, 2)}}
-    for i, change in enumerate([{"learning_rate": 0.01}, {"seed": 2}, less]):
+    changes = {"learning_rate": 0.01}, {"seed": 2}, {"scaling": "standard"}, less
+    for i, change in enumerate(changes):
         other = train(new_run, "cnn", tag=f"other{i}", any_tag=True, **choices | change)
         assert f"-other{i}-" in other.name
     assert train(new_run, "cnn", tag="second", **choices).name != first.name

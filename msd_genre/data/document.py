@@ -9,6 +9,7 @@ Run in a process of its own by `report.documentation`: nothing in the package im
 """
 
 import ast
+import gc
 import importlib
 import importlib.util
 import inspect
@@ -53,7 +54,7 @@ def keep_text(notebook):
         notebook.cells.insert(1, mk_cell(rest, "markdown"))
 
 
-def narrow(line, width=88):
+def narrow(line, width=78):
     "A line of a signature whose comment, if it is long, goes on below itself."
     code, mark, comment = line.partition("  # ")
     if len(line) <= width or not mark or len(code) > width - 30:
@@ -83,9 +84,16 @@ def fields_of(node, lines):
     return shown
 
 
+@cache
+def source_of(symbol):
+    "Its text and its line in the module; for a class Python parses the whole module each time."
+    lines, first = inspect.getsourcelines(symbol)
+    return textwrap.dedent("".join(lines)), first
+
+
 def signature(symbol):
     "The head of a function or class as it is written in its module."
-    source = textwrap.dedent(inspect.getsource(symbol))
+    source, _ = source_of(symbol)
     node, lines = ast.parse(source).body[0], source.splitlines()
     if not isinstance(node, ast.ClassDef):
         shown = head_of(node, lines)
@@ -112,7 +120,7 @@ class Entry:
         self.level = title_level
 
     def _repr_markdown_(self):
-        line = inspect.getsourcelines(self.symbol)[1]
+        _, line = source_of(self.symbol)
         file = f"{self.symbol.__module__.replace('.', '/')}.py#L{line}"
         link = f"[source]({address(file)}){{.source-link}}\n\n"
         text = inspect.getdoc(self.symbol) or ""
@@ -213,3 +221,4 @@ def main(nbs: Path, out: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]))
+    gc.freeze()  # at the end each notebook's shell collects garbage, among all that was imported
