@@ -385,6 +385,7 @@ def broken_links(
     folder: Path,  # a rendered site
 ) -> list[str]:  # "page -> address", sorted
     "Addresses within the site that lead nowhere."
+    folder = folder.resolve()
     pages = {path: _Links(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html")}
     broken = []
     for path, links in pages.items():

@@ -48,6 +48,13 @@ def test_a_bad_address_is_seen(tmp_path):
     assert preview.broken_links(tmp_path) == ["a.html -> #y", "a.html -> none.png"]
 
 
+def test_a_site_may_be_called_by_a_relative_path(tmp_path, monkeypatch):
+    (tmp_path / "_site").mkdir()
+    (tmp_path / "_site" / "a.html").write_text('<p id="x"><a href="a.html#x">x</a></p>')
+    monkeypatch.chdir(tmp_path)
+    assert not preview.broken_links(Path("_site"))
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_the_files_that_a_reader_meets_first_lead_somewhere(name):
     text = (ROOT / name).read_text()
