@@ -218,6 +218,8 @@ def must_be_current(
     if wrong:
         more = [f"  ... and {len(wrong) - 8} more"] if len(wrong) > 8 else []
         again = run.params.get("params_file", "PARAMS")
+        if run.dir.resolve() != (project_root() / "runs" / run.params.get("run", "")).resolve():
+            again += f" --run-dir {_relative(run.dir)}"
         raise ReportError("\n".join([
             f"the run {_relative(run.dir)} is stale and is not published:", *wrong[:8], *more,
             f"Run `msd-genre report {again}` again; it makes anew what has changed."

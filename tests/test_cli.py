@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_notebook
 
-from msd_genre import cli, demo
+from msd_genre import cli, demo, report
 from msd_genre.parameters import ParameterError
 from msd_genre.runs import create_run, locked
 
@@ -264,7 +264,9 @@ def test_build_writes_the_demo_songs_that_it_reads(tmp_path, monkeypatch):
     assert f"songs in {tmp_path / 'runs' / 'd' / 'features'}" in seen.output
 
 
-def test_a_finished_run_verifies_and_a_spoilt_one_is_not_published(demo_run, tmp_path):
+def test_a_finished_run_verifies_and_a_spoilt_one_is_not_published(
+    demo_run, tmp_path, monkeypatch
+):
     run = shutil.copytree(demo_run.dir, tmp_path / "run")
     seen = ask("verify", str(run))
     assert seen.exit_code == 0 and "results.csv" in seen.output and "NO" not in seen.output
@@ -279,6 +281,12 @@ def test_a_finished_run_verifies_and_a_spoilt_one_is_not_published(demo_run, tmp
         seen = ask(*words)
         assert seen.exit_code == 1 and "is stale and is not published" in seen.output
         assert "results.csv: it is gone" in seen.output
+        assert f"--run-dir {run}` again" in seen.output
+    usual = shutil.copytree(run, tmp_path / "runs" / "smallest")
+    monkeypatch.setattr(report, "project_root", lambda: tmp_path)
+    shutil.copytree(ROOT / "nbs" / "report", tmp_path / "nbs" / "report")
+    seen = ask("site", str(usual))
+    assert "is stale" in seen.output and "--run-dir" not in seen.output
 
 
 def test_raw_data_that_have_changed_are_noticed(demo_run, demo_corpus, tmp_path):
