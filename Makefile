@@ -35,8 +35,10 @@ $(READY): requirements.lock pyproject.toml
 report: $(READY) ## the whole report: PARAMS=params/demo.yaml, or params/sample.yaml with DATA=<folder>
 	$(BIN)/msd-genre report $(PARAMS) $(if $(DATA),--data "$(DATA)")
 
-test: $(READY) ## lessons, guides and tests, side by side; MSD_GENRE_DATA=<folder> for those on real songs
-	@$(MAKE) --no-print-directory --keep-going --jobs 3 lessons guides suite
+# Not the suite beside them: two processes that fill numba's cache at once, for librosa, spoil it.
+test: $(READY) ## lessons, guides and tests; MSD_GENRE_DATA=<folder> for those on real songs
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 lessons guides
+	@$(MAKE) --no-print-directory suite
 
 # nbdev_test, but that no lesson's shell collects garbage at the end, which takes half a minute.
 EXECUTE := $(BIN)/python -c 'import gc, sys; from nbdev.test import nbdev_test; \
