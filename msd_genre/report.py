@@ -13,6 +13,7 @@ import ast
 import importlib.util
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,7 @@ from .costs import measured
 from .parameters import must_be_known, read_params
 from .preview import cell_options, front_matter, place_site, with_options
 from .preview import render_preview, resource
-from .runs import Run, source_digest, stale, value_digest, write_json
+from .runs import Run, report_command, source_digest, stale, value_digest, write_json
 from .sources import project_root
 
 # %% ../nbs/api/80_report.ipynb #975af488
@@ -217,12 +218,10 @@ def must_be_current(
     wrong = [f"  {name}: {why}" for name, why in (old | stale(run, reads(run))).items()]
     if wrong:
         more = [f"  ... and {len(wrong) - 8} more"] if len(wrong) > 8 else []
-        again = run.params.get("params_file", "PARAMS")
-        if run.dir.resolve() != (project_root() / "runs" / run.params.get("run", "")).resolve():
-            again += f" --run-dir {_relative(run.dir)}"
+        again = shlex.join(report_command(run.dir.resolve()))
         raise ReportError("\n".join([
             f"the run {_relative(run.dir)} is stale and is not published:", *wrong[:8], *more,
-            f"Run `msd-genre report {again}` again; it makes anew what has changed."
+            f"Run `{again}` again; it makes anew what has changed."
         ]))  # fmt: skip
 
 # %% ../nbs/api/80_report.ipynb #c2f2a198

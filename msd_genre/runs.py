@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['STAMPED', 'RunError', 'file_digest', 'value_digest', 'module_closure', 'source_digest', 'commit', 'make_stamp', 'Run',
-           'remove', 'write_json', 'run_folder', 'locked', 'create_run', 'open_run', 'needed', 'stale']
+           'remove', 'write_json', 'run_folder', 'locked', 'create_run', 'report_command', 'open_run', 'needed',
+           'stale']
 
 # %% ../nbs/api/05_runs.ipynb #56850b68
 import ast
@@ -389,7 +390,7 @@ def _open_chapter() -> str | None:
     return number[1] if number and opened.parent.name == "report" else None
 
 
-def _report_command(
+def report_command(
     folder: Path,  # of a run, which need not be there
     before: str | None = None,  # a chapter: only what comes before it
 ) -> list[str]:  # words, the first of them `msd-genre`
@@ -413,8 +414,8 @@ def _report_command(
 def _way_to(folder: Path) -> str:
     "What makes what a run lacks, as a sentence."
     chapter = _open_chapter()
-    whole = f"`{shlex.join(_report_command(folder))}` makes the whole run"
-    first = f"`{shlex.join(_report_command(folder, chapter))}` makes what this chapter needs, "
+    whole = f"`{shlex.join(report_command(folder))}` makes the whole run"
+    first = f"`{shlex.join(report_command(folder, chapter))}` makes what this chapter needs, "
     return (f"{first if chapter else ''}{whole} (`make report` for the demo, about ten minutes). "
             "Then run this again.")
 
@@ -426,7 +427,7 @@ def _made_now(
     "Ask the person who has a chapter open whether to make what it lacks, and make it."
     if not (chapter := _open_chapter()):
         return False
-    words = _report_command(folder, chapter)
+    words = report_command(folder, chapter)
     print(f"{lacking[0].upper()}{lacking[1:]}.\nThis makes what the chapter needs, in a minute for "
           f"the first chapters and some minutes for the last:\n    {shlex.join(words)}", flush=True)
     try:

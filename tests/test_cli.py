@@ -9,10 +9,11 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+import yaml
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_notebook
 
-from msd_genre import cli, demo, report
+from msd_genre import cli, demo, report, runs
 from msd_genre.parameters import ParameterError
 from msd_genre.runs import create_run, locked
 
@@ -277,13 +278,15 @@ def test_a_finished_run_verifies_and_a_spoilt_one_is_not_published(
     seen = ask("verify", str(run))
     assert seen.exit_code == 1 and "its content is not what was written" in seen.output
     (run / "results.csv").unlink()
+    given = yaml.safe_load((run / "params.yaml").read_text()).get("params_file", "params/demo.yaml")
     for words in (["record", str(run), "--out", str(tmp_path / "record")], ["site", str(run)]):
         seen = ask(*words)
         assert seen.exit_code == 1 and "is stale and is not published" in seen.output
         assert "results.csv: it is gone" in seen.output
-        assert f"--run-dir {run}` again" in seen.output
+        assert f"msd-genre report {given} --run-dir {run} --data" in seen.output
     usual = shutil.copytree(run, tmp_path / "runs" / "smallest")
-    monkeypatch.setattr(report, "project_root", lambda: tmp_path)
+    for module in (report, runs):
+        monkeypatch.setattr(module, "project_root", lambda: tmp_path)
     shutil.copytree(ROOT / "nbs" / "report", tmp_path / "nbs" / "report")
     seen = ask("site", str(usual))
     assert "is stale" in seen.output and "--run-dir" not in seen.output
