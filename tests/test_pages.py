@@ -21,6 +21,13 @@ def pages(site):
     return {path.relative_to(site).as_posix(): path for path in sorted(site.rglob("*.html"))}
 
 
+@pytest.fixture(scope="module")
+def parsed(demo_site):
+    """Each page by its name, read once."""
+    return {name: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+            for name, path in pages(demo_site).items()}  # fmt: skip
+
+
 def outside(address):
     """What is wrong with the form of an address that leads out of the site; None: nothing."""
     parts = urlsplit(address)
@@ -69,9 +76,9 @@ def test_the_files_that_a_reader_meets_first_lead_somewhere(name):
             assert file or anchor in headings, address
 
 
-def test_a_page_weighs_little(demo_site):
+def test_a_page_weighs_little(demo_site, parsed):
     for name, path in pages(demo_site).items():
-        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        page = parsed[name]
         found = [one.get("src") or one.get("href") for one in page.select("img, script, link")]
         files = {path, *(path.parent / one for one in found if one and ":" not in one)}
         weight = sum(file.stat().st_size for file in files)
@@ -135,12 +142,10 @@ def test_a_fault_would_be_seen(browser):
     assert found["image-alt"] == "critical" and found["color-contrast"] == "serious"
 
 
-def test_code_has_no_links_written_into_it(demo_site):
-    link, wrong = re.compile(r"\[`[^`]+`\]\(\S+\.html\S*\)"), []
-    for name, path in pages(demo_site).items():
-        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-        wrong += [f"{name}: {found}" for code in page.select("pre")
-                  for found in link.findall(code.text)]  # fmt: skip
+def test_code_has_no_links_written_into_it(parsed):
+    link = re.compile(r"\[`[^`]+`\]\(\S+\.html\S*\)")
+    wrong = [f"{name}: {found}" for name, page in parsed.items() for code in page.select("pre")
+             for found in link.findall(code.text)]  # fmt: skip
     assert not wrong, wrong[:5]
 
 
