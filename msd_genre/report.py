@@ -459,7 +459,7 @@ def _without_html(data: dict) -> dict:
     return rest
 
 
-_INTERVAL = re.compile(r"\([−+-]?\d[\d.,]*–[−+-]?\d[\d.,]*\)")
+_INTERVAL = re.compile(r"\([−+-]?\d[\d.,]*(–| to )[−+-]?\d[\d.,]*\)")
 
 
 def _whole_intervals(markdown: str) -> str:

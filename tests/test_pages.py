@@ -102,6 +102,19 @@ def test_no_page_is_wider_than_a_phone(demo_site, browser):
     page.close()
 
 
+def test_no_word_of_code_is_divided_in_a_table(demo_site, browser):
+    page, words, divided = browser.new_page(viewport={"width": 1280, "height": 900}), 0, []
+    for name, path in pages(demo_site).items():
+        page.goto(path.as_uri())
+        lines = page.evaluate("""() => [...document.querySelectorAll('td > code')]
+            .filter(e => /^\\w+$/.test(e.innerText))
+            .map(e => [e.innerText, e.getClientRects().length])""")
+        words += len(lines)
+        divided += [f"{name}: {word}" for word, n in lines if n != 1]
+    page.close()
+    assert words and not divided
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_what_a_diff_takes_away_is_red_and_what_it_adds_green(demo_site, browser, scheme):
     page = browser.new_page(color_scheme=scheme)

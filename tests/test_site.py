@@ -70,7 +70,7 @@ def chapter():
 
 
 WIDE = "\n".join(["|" + "|".join([cell] * 20) + "|" for cell in
-                  ("balanced_accuracy", ":--", "0.41 (0.31–0.52)")])  # fmt: skip
+                  ("balanced_accuracy", ":--", "0.41 (0.31–0.52)", "−0.1 (−0.13 to +0.08)")])
 
 
 def two():
@@ -370,6 +370,7 @@ def test_captions_without_a_number_and_intervals_keep_their_look(site):
     assert '<div class="caption-text">\n<p>No number.</p>' in text
     assert 'alt="One pixel."' in text
     assert text.count('0.41 <span class="interval">(0.31–0.52)</span></td>') == 20
+    assert text.count('−0.1 <span class="interval">(−0.13 to +0.08)</span></td>') == 20
 
 
 def test_an_api_page_shows_signatures_and_examples(site):
