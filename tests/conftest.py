@@ -16,6 +16,9 @@ def pytest_collection_modifyitems(items):
 
     So one worker makes it while the others have work, and none waits for it.
     """
+    for item in items:
+        if {"demo_run", "browser"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
     readers = {item.path for item in items if "demo_run" in item.fixturenames}
     when = {path: -1 if path.stem == "test_chapters" else 1 for path in readers}
     items.sort(key=lambda item: when.get(item.path, 0))
