@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SOURCE_URL', 'SOURCE', 'OTHER_PROJECT', 'POPULARITY', 'LISTENERS', 'PublishedError', 'genre_counts', 'majority_share',
-           'funnel', 'grid_history', 'scores', 'embedding_points', 'artist_overlap', 'three_songs']
+           'funnel', 'grid_history', 'scores', 'unseen_scores', 'unseen_table', 'embedding_points', 'artist_overlap',
+           'three_songs']
 
 # %% ../nbs/api/70_published.ipynb #da7e8292
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .sources import project_root
 from .songs import Segments, validate_segments
 
 # %% ../nbs/api/70_published.ipynb #002d04f7
@@ -86,6 +88,31 @@ def scores() -> pd.DataFrame:  # model, score, value, low, high, part, claimed, 
     )
     table = pd.DataFrame(_rows("scores")).astype({"low": float, "high": float})
     return pd.concat([table, majority], ignore_index=True)
+
+# %% ../nbs/api/70_published.ipynb #7d1c0a52
+def unseen_scores() -> pd.DataFrame:  # one row per set of labels and model
+    """Return this project's recorded scores on songs that it never had.
+
+    Columns: labels, songs, artists, genres, protocol, folds, seed, model, macro_f1, accuracy and
+    their 95% intervals (0 to 1), unseen_songs and unseen_macro_f1 (of unseen artists alone).
+    """
+    return pd.read_csv(project_root() / "results" / "unseen.csv", comment="#")
+
+
+def unseen_table(
+    models: list[str],  # names as in the column `model`
+) -> pd.DataFrame:  # labels, songs, model, macro-F1, accuracy, macro-F1 of unseen artists; texts
+    "Return `unseen_scores` of some models for display, each score with its interval."
+    rows = unseen_scores().query("model in @models")
+    interval = "{:.2f} [{:.2f}, {:.2f}]".format
+    return pd.DataFrame({
+        "labels": rows["labels"], "songs": rows["songs"].map("{:,}".format), "model": rows["model"],
+        "macro-F1": list(map(interval, rows["macro_f1"], rows["low"], rows["high"])),
+        "accuracy": list(map(interval, rows["accuracy"], rows["accuracy_low"],
+                             rows["accuracy_high"])),
+        "macro-F1, unseen artists":
+            rows["unseen_macro_f1"].map("{:.2f}".format, na_action="ignore"),
+    })
 
 # %% ../nbs/api/70_published.ipynb #07ea307e
 OTHER_PROJECT = {

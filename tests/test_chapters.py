@@ -1,5 +1,6 @@
 """Every chapter once, on the smallest demo: as the runner does it, and by papermill alone."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -127,3 +128,11 @@ def test_the_site_of_the_run_is_whole(demo_site):
         assert page.count("<figcaption") + page.count("<caption") >= 2
     assert (demo_site / "report" / "song_map.html").is_file()
     assert 'href="report/song_map.html"' in (demo_site / "index.html").read_text()
+
+
+def test_the_results_name_no_best_model_and_quote_the_scores_on_unseen_songs(demo_run):
+    shown = [o["data"]["text/markdown"] for _, o in outputs(demo_run, "07_results")
+             if "text/markdown" in o.get("data", {})]  # fmt: skip
+    summary = next(text for text in shown if "## What it means" in text)
+    assert not re.search(r"\bbest (by|model is)\b", summary, re.IGNORECASE)
+    assert "@tbl-unseen" in summary and any("0.50 [0.42, 0.57]" in text for text in shown)

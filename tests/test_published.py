@@ -147,3 +147,19 @@ def test_three_songs_refuses_values_that_are_no_chroma(song_folder):
     table.to_csv(path, index=False)
     with pytest.raises(SongError, match="chroma"):
         published.three_songs(song_folder)
+
+
+def test_on_unseen_songs_our_own_network_is_no_better_than_a_logistic_regression():
+    """The front page and chapter 7 say so, in words; this is what the record says."""
+    rows = published.unseen_scores().set_index(["labels", "model"])
+    macro = rows["macro_f1"].unstack("model")
+    assert len(macro) == 2 and (macro["joint (ours)"] <= macro["logistic"]).all()
+    assert (rows["low"] <= rows["macro_f1"]).all() and (rows["macro_f1"] <= rows["high"]).all()
+    assert (rows["unseen_songs"] < rows["songs"]).all()
+
+
+def test_the_table_of_unseen_songs_has_each_score_with_its_interval():
+    table = published.unseen_table(["logistic"]).set_index("labels")
+    assert table.loc["tagtraum CD1", "macro-F1"] == "0.50 [0.42, 0.57]"
+    assert table.loc["artist terms", "accuracy"] == "0.51 [0.49, 0.54]"
+    assert table.loc["artist terms", "songs"] == "2,185"
