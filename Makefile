@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help report test lessons guides suite check coverage lab site bench readme hooks lock clean
+.PHONY: help report test lessons guides suite check extras coverage lab site bench readme hooks lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -71,6 +71,9 @@ ifdef FAST
 else
 	$(MAKE) test
 endif
+
+extras: $(READY) ## the package in empty environments, plain and with each extra: 10 minutes
+	$(BIN)/python .ci/extras.py
 
 coverage: $(READY) ## which lines no test runs; MSD_GENRE_DATA as for test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term

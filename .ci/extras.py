@@ -1,0 +1,118 @@
+"""Install the package into empty environments, plain and with each extra, and use one thing of each.
+
+    python .ci/extras.py            all of them, 10 minutes
+    python .ci/extras.py audio      one of them
+
+Versions are those of requirements.lock. The package is installed from a wheel.
+"""
+
+import subprocess
+import sys
+import tempfile
+import tomllib
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = "core"  # the package without an extra
+
+# What each environment must be able to do. CORE also asks for an extra that it does not have.
+USES = {
+    CORE: """
+from click.testing import CliRunner
+from pathlib import Path
+from msd_genre import catalog, cli, metrics, runs, songs, splits
+Path("mine.yaml").write_text("data:\\n")
+for words in (["demo", "write", "songs", "--songs", "60"], ["build", "mine.yaml", "--data", "songs"]):
+    done = CliRunner().invoke(cli.main, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+kept = catalog.kept(runs.open_run("runs/mine").read("catalog.parquet"))
+split = splits.make_split(kept, "artist", 1, min_songs=1, allow_absent=True)
+assert set(split["part"]) == {"train", "validation", "test"}
+try:
+    import msd_genre.models
+except ImportError as error:
+    assert "msd_genre[networks]" in str(error), error
+else:
+    raise AssertionError("networks without their extra")
+""",
+    "lyrics": """
+from msd_genre import lyrics
+assert lyrics.load_vectors("glove-6b-50d")["music"].shape == (50,)
+""",
+    "networks": """
+from msd_genre import models
+assert models.build_model("baseline", n_genres=3).count_params() > 0
+""",
+    "search": """
+import numpy as np
+from msd_genre import neighbours, search
+assert neighbours.__all__ and search.__all__
+""",
+    "listeners": """
+import numpy as np
+from scipy import sparse
+from msd_genre import collaborative
+counts = sparse.random_array((40, 30), density=0.3, rng=np.random.default_rng(1), format="csr")
+""",
+    "figures": """
+import pandas as pd
+from msd_genre import figures, song_map
+figures.set_style()
+assert figures.genre_histogram(pd.Series({"Rock": 3, "Jazz": 1})).axes
+""",
+    "audio": """
+import numpy as np, soundfile
+from msd_genre import audio
+tone = np.sin(2 * np.pi * 440 * np.arange(22050 * 6) / 22050) * (np.arange(22050 * 6) % 11025 < 5000)
+soundfile.write("tone.wav", tone, 22050)
+""",
+    "cluster": """
+from distributed import Client
+from msd_genre import scan
+""",
+    "cloud": """
+import fsspec
+for protocol in ("http", "s3", "gs"):
+    assert fsspec.get_filesystem_class(protocol)
+""",
+    "spark": "import pyspark",
+    "report": """
+import nbformat, papermill
+from msd_genre import costs, preview, report
+page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("from msd_genre import training\\nprint(1 + 1)")])
+nbformat.write(page, "page.ipynb")
+done = papermill.execute_notebook("page.ipynb", "done.ipynb", kernel_name="python3", progress_bar=False)
+assert done.cells[0].outputs[-1].text == "2\\n"
+""",
+}
+
+
+def check(extra, wheel, folder):
+    """Install the wheel with an extra into an empty environment, and run its use there."""
+    print(f"{extra}: installing", flush=True)
+    venv.create(folder / "venv", with_pip=True)
+    python = folder / "venv" / "bin" / "python"
+    wanted = f"{wheel}[{extra}]" if extra != CORE else str(wheel)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                    "--constraint", ROOT / "requirements.lock", wanted], check=True)  # fmt: skip
+    subprocess.run([python, "-m", "pip", "check", "--quiet"], check=True)
+    subprocess.run([python, "-I", "-W", "ignore", "-c", USES[extra]], cwd=folder, check=True)
+    print(f"{extra}: installed and used", flush=True)
+
+
+def main(chosen):
+    """Check these extras, or all and the package without any."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(USES) == {CORE, *declared} - {"dev"}, "each extra has one use in USES"
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder,
+                        ROOT], check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+        (wheel,) = Path(folder).glob("*.whl")
+        for extra in chosen or USES:
+            with tempfile.TemporaryDirectory() as empty:
+                check(extra, wheel, Path(empty))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
