@@ -105,7 +105,8 @@ def read_labels(
     if genres is not None:
         minority = labels["genre_minority"]
         unknown = (minority.notna() & ~minority.isin(known)).to_numpy()
-        file.note(labels, {"unknown minority genre": unknown}, _as_line)
+        file.put_aside(labels, {"unknown minority genre": unknown}, _as_line)
+        file.n_aside -= int(unknown.sum())  # only a part of these rows is lost
         labels["genre_minority"] = minority.mask(unknown)
     labels = labels.drop(columns="line").sort_values("track_id", ignore_index=True)
     return labels, file.aside()

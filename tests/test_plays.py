@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from msd_genre.lines import SET_ASIDE
 from msd_genre.plays import (
     MAX_PLAYS,
     PlaysError,
@@ -15,7 +16,7 @@ from msd_genre.plays import (
     read_triplets,
     read_unique_tracks,
 )
-from msd_genre.sources import SET_ASIDE, SourceError
+from msd_genre.sources import SourceError
 
 ROWS = "ann\tSOA1\t5\nbob\tSOA1\t1\nbob\tSOB2\t12\n"
 
