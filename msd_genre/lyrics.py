@@ -131,12 +131,9 @@ def _read_rows(file: TextFile) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, li
 # %% ../nbs/api/12_lyrics.ipynb #3d2438f9
 def _again(row_of: np.ndarray, indices: np.ndarray) -> np.ndarray:
     "(n_pairs,) bool: whether the row has this index already."
-    again = np.zeros(len(indices), bool)
     if ((np.diff(indices) > 0) | (np.diff(row_of) > 0)).all():
-        return again  # the indices of each row rise, as those of the published files do
-    order = np.lexsort((indices, row_of))
-    again[order[1:]] = (np.diff(indices[order]) == 0) & (np.diff(row_of[order]) == 0)
-    return again
+        return np.zeros(len(indices), bool)  # the indices of each row rise, as published
+    return pd.DataFrame({"row": row_of, "index": indices}).duplicated().to_numpy()
 
 
 def _wrong_rows(
@@ -154,9 +151,8 @@ def _wrong_rows(
     }
     wrong, pair = {}, np.full(n_rows, "", dtype="<U19")
     for reason, mask in wrong_pairs.items():
-        wrong[reason] = np.zeros(n_rows, bool)
+        wrong[reason] = np.bincount(row_of[mask], minlength=n_rows) > 0
         for place in np.flatnonzero(mask):
-            wrong[reason][row_of[place]] = True
             pair[row_of[place]] = f"{indices[place]}:{counts[place]}"
     return wrong, pair
 
@@ -258,62 +254,52 @@ def _packaged_vectors() -> "KeyedVectors":
 
 # %% ../nbs/api/12_lyrics.ipynb #b0ee68fb
 def _is_text_row(line: bytes, n_dimensions: int | None = None) -> bool:
-    "Whether a line is a word and its numbers, as many as there are dimensions."
-    fields = line.decode("utf-8", errors="replace").split()
-    if len(fields) < 2 or n_dimensions not in (None, len(fields) - 1):
+    "Return whether a line is a word and its numbers, as many as there are dimensions."
+    _, *numbers = line.decode("utf-8", errors="replace").split() or [""]
+    if not numbers or n_dimensions not in (None, len(numbers)):
         return False
     try:
-        return all(np.isfinite(float(field)) for field in fields[1:])
+        return all(np.isfinite(float(number)) for number in numbers)
     except ValueError:
         return False
 
 
-def _vector_format(path: Path) -> dict[str, bool]:
-    "What gensim must be told to read the file; `LyricError` if it holds no word vectors."
-    from gensim import utils
-
-    with utils.open(path, "rb") as file:
-        first, second = file.readline(1 << 20), file.readline(1 << 20)
-    header = first.split()
-    if len(header) == 2 and all(field.isdigit() for field in header):
-        return {"binary": not _is_text_row(second, int(header[1])), "no_header": False}
-    if _is_text_row(first):
-        return {"binary": False, "no_header": True}
-    raise LyricError(f"{path}: no word vectors, its first line is {shorten(first.rstrip())!r}")
-
-
 def _vectors_from_file(path: Path) -> "KeyedVectors":
-    "Word vectors of a word2vec or GloVe file; `LyricError` if it holds none or ends early."
+    "Return the word vectors of a word2vec or GloVe file. Raise `LyricError` for any other."
+    from gensim import utils
     from gensim.models import KeyedVectors
 
     try:
-        return KeyedVectors.load_word2vec_format(path, **_vector_format(path))
-    except LyricError:
-        raise
+        with utils.open(path, "rb") as file:
+            first, second = file.readline(1 << 20), file.readline(1 << 20)
+        header = first.split()
+        if len(header) == 2 and all(field.isdigit() for field in header):
+            binary = not _is_text_row(second, int(header[1]))
+            return KeyedVectors.load_word2vec_format(path, binary=binary)
+        if _is_text_row(first):
+            return KeyedVectors.load_word2vec_format(path, binary=False, no_header=True)
     except (OSError, EOFError, ValueError) as error:
         raise LyricError(f"{path}: damaged word vectors, {error}") from error
+    raise LyricError(f"{path}: no word vectors, its first line is {shorten(first.rstrip())!r}")
 
 
 def _downloaded_vectors(name: str) -> "KeyedVectors":
-    "Word vectors by their name in gensim's collection, downloaded once; `LyricError` if unknown."
+    "Return word vectors of gensim's collection, downloaded once. Raise `LyricError` if unknown."
     from gensim import downloader
 
     try:
-        known = [n for n in downloader.info()["models"] if not n.startswith("__")]
+        known = sorted(n for n in downloader.info()["models"] if not n.startswith("__"))
+        if name in known:
+            return downloader.load(name)
     except (OSError, ValueError) as error:
         raise LyricError(
             f"word vectors {name!r}: there is no such file, and gensim's collection cannot be "
             f"reached ({error}). Accepted: {ACCEPTED_VECTORS}."
         ) from error
-    if name not in known:
-        raise LyricError(
-            f"unknown word vectors {name!r}. Accepted: {ACCEPTED_VECTORS}. "
-            f"gensim.downloader knows {', '.join(sorted(known))}."
-        )
-    try:
-        return downloader.load(name)
-    except OSError as error:
-        raise LyricError(f"word vectors {name!r}: the download failed ({error})") from error
+    raise LyricError(
+        f"unknown word vectors {name!r}. Accepted: {ACCEPTED_VECTORS}. "
+        f"gensim.downloader knows {', '.join(known)}."
+    )
 
 # %% ../nbs/api/12_lyrics.ipynb #42322a78
 def load_vectors(

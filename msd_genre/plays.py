@@ -78,21 +78,15 @@ def _read_file(path: Path) -> tuple[TextFile, pa.Table]:
     return file, pa.concat_tables(tables)
 
 
-def _pairs(triplets: pd.DataFrame) -> np.ndarray:
-    "(n,) int64, a number for each pair of a user and a song."
-    pairs = triplets["user"].cat.codes.to_numpy(np.int64)
+def _repeated(triplets: pd.DataFrame) -> np.ndarray:
+    "Return (n,) bool: whether an earlier row has the same user and song."
+    pairs = triplets["user"].cat.codes.to_numpy(np.int64)  # a number for each pair
     pairs *= len(triplets["song_id"].cat.categories)
     pairs += triplets["song_id"].cat.codes.to_numpy()
-    return pairs
-
-
-def _repeated(triplets: pd.DataFrame) -> np.ndarray:
-    "(n,) bool: whether user and song stand together in an earlier row."
-    ordered = _pairs(triplets)
-    ordered.sort()
+    ordered = np.sort(pairs)
     if not (ordered[1:] == ordered[:-1]).any():
-        return np.zeros(len(ordered), bool)
-    return pd.Series(_pairs(triplets)).duplicated().to_numpy()
+        return np.zeros(len(pairs), bool)
+    return pd.Series(pairs).duplicated().to_numpy()
 
 
 def _as_line(triplets: pd.DataFrame) -> pd.Series:
@@ -148,8 +142,7 @@ def play_counts(
         part = slice(start, start + ROWS_AT_ONCE)
         plays += np.bincount(songs[part], triplets["plays"][part], len(names)).astype(np.int64)
         listeners += np.bincount(songs[part], minlength=len(names))
-    counts = pd.DataFrame({"song_id": names, "plays": plays, "listeners": listeners})
-    counts = counts[listeners > 0].astype({"song_id": "str"})
+    counts = pd.DataFrame({"song_id": names.astype("str"), "plays": plays, "listeners": listeners})
     return counts.sort_values("song_id", ignore_index=True), aside
 
 # %% ../nbs/api/13_plays.ipynb #7d93e4e6
@@ -219,22 +212,11 @@ class PlayMatrix:
         "How often each song was played."
         return np.asarray(self.counts.sum(axis=0, dtype=np.int64)).ravel()
 
-    @property
-    def listeners(self) -> np.ndarray:  # (n_songs,) int64
-        "How many users played each song."
-        return np.bincount(self.counts.indices, minlength=len(self.songs))
 
-
-def _taken(
-    counts: sparse.csr_array,  # users by songs
-    rows: np.ndarray,  # (n_users,) bool, to keep
-    columns: np.ndarray,  # (n_songs,) bool, to keep
-) -> tuple[sparse.csr_array, dict[str, int]]:  # what is kept; what was taken out
-    "Some users and songs of a matrix, and without those who are then empty."
-    kept = counts[rows][:, columns] if not columns.all() else counts[rows]
-    lost = {"triplets": counts.nnz - kept.nnz,
-            "plays": int(counts.sum(dtype=np.int64) - kept.sum(dtype=np.int64))}
-    return sparse.csr_array(kept), lost
+def _size(counts: sparse.csr_array) -> np.ndarray:
+    "Return (4,) int64: numbers of songs, users, triplets, plays."
+    n_users, n_songs = counts.shape
+    return np.array([n_songs, n_users, counts.nnz, counts.sum(dtype=np.int64)])
 
 
 def play_matrix(
@@ -257,24 +239,25 @@ def play_matrix(
     wrong = song.categories.isin(list(mismatched))
     steps, step, keep = [], "mismatched", (np.ones(shape[0], bool), ~np.asarray(wrong))
     while True:
-        n_rows, n_columns = len(users), len(songs)
-        counts, lost = _taken(counts, *keep)
-        users, songs = users[keep[0]], songs[keep[1]]
-        steps.append({"step": step, "songs": n_columns - len(songs),
-                      "users": n_rows - len(users), **lost})
+        before = _size(counts)
+        counts, users, songs = counts[keep[0]][:, keep[1]], users[keep[0]], songs[keep[1]]
+        steps.append([step, *(before - _size(counts))])
         few = np.asarray(counts.sum(axis=0)).ravel() < min_plays
         idle = np.diff(counts.indptr) < min_songs
-        if not (few.any() or idle.any()):
+        if few.any():
+            step, keep = "few plays", (np.ones(len(users), bool), ~few)
+        elif idle.any():
+            step, keep = "few songs", (~idle, np.ones(len(songs), bool))
+        else:
             break
-        step, keep = ("few plays", (np.ones(len(users), bool), ~few)) if few.any() else (
-            "few songs", (~idle, np.ones(len(songs), bool)))
     if not counts.nnz:
         raise PlaysError(
             f"none of {len(triplets):,} triplets is left with min_plays {min_plays} a song and "
             f"min_songs {min_songs} a user: lower them"
         )
     order = np.argsort(song.categories[songs].to_numpy(dtype=object))
-    dropped = pd.DataFrame(steps).groupby("step", sort=False, as_index=False).sum()
+    columns = ["step", "songs", "users", "triplets", "plays"]
+    dropped = pd.DataFrame(steps, columns=columns).groupby("step", sort=False, as_index=False).sum()
     return PlayMatrix(counts[:, order], user.categories[users].to_numpy(dtype=object),
                       song.categories[songs].to_numpy(dtype=object)[order], dropped)
 
