@@ -94,21 +94,8 @@ def _parse_stems(file: TextFile, heads: list[tuple[int, str]]) -> list[str]:
 _PAIR_PER_LINE = bytes.maketrans(b",", b"\n")
 
 
-def _parse_pairs(pairs: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Number of pairs in each row, then all indices and all counts as int32."
-    lengths = pc.count_substring(pairs, ":").to_numpy()
-    text = "\n".join(pairs.to_pylist()).encode().translate(_PAIR_PER_LINE)
-    numbers = pyarrow.csv.read_csv(
-        pa.BufferReader(text),
-        pyarrow.csv.ReadOptions(column_names=["index", "count"], block_size=1 << 23),
-        pyarrow.csv.ParseOptions(delimiter=":", quote_char=False),
-        pyarrow.csv.ConvertOptions(column_types={"index": pa.int32(), "count": pa.int32()}),
-    )
-    return lengths, numbers["index"].to_numpy(), numbers["count"].to_numpy()
-
-
 def _read_rows(file: TextFile) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, list[str]]:
-    "Tracks (`line, track_id, n_pairs`), indices and counts of their pairs, stems."
+    "Return tracks (`line, track_id, n_pairs`), indices and counts of their pairs, stems."
     heads, tables, blocks = [], [], []
 
     def why(number: int, line: str) -> str | None:
@@ -118,11 +105,18 @@ def _read_rows(file: TextFile) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, li
         return _why_no_counts(line)
 
     for rows in file.rows(COUNT_ROW, why):
-        table = fields(rows, COUNT_ROW)
+        table = fields(*rows, COUNT_ROW)
         if len(table):
-            lengths, *numbers = _parse_pairs(table["pairs"])
-            blocks.append(numbers)
-            tables.append(table.drop(["pairs"]).to_pandas().assign(n_pairs=lengths))
+            text = "\n".join(table["pairs"].to_pylist()).encode().translate(_PAIR_PER_LINE)
+            pairs = pyarrow.csv.read_csv(
+                pa.BufferReader(text),
+                pyarrow.csv.ReadOptions(column_names=["index", "count"], block_size=1 << 23),
+                pyarrow.csv.ParseOptions(delimiter=":", quote_char=False),
+                pyarrow.csv.ConvertOptions(column_types={"index": pa.int32(), "count": pa.int32()}),
+            )
+            blocks.append([pairs["index"].to_numpy(), pairs["count"].to_numpy()])
+            n_pairs = pc.count_substring(table["pairs"], ":").to_numpy()
+            tables.append(table.drop(["pairs"]).to_pandas().assign(n_pairs=n_pairs))
     stems = _parse_stems(file, heads)
     file.check()
     indices, counts = (np.concatenate(part) for part in zip(*blocks, strict=True))
@@ -130,43 +124,32 @@ def _read_rows(file: TextFile) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, li
 
 # %% ../nbs/api/12_lyrics.ipynb #3d2438f9
 def _again(row_of: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    "(n_pairs,) bool: whether the row has this index already."
+    "Return (n_pairs,) bool: whether the row has this index already."
     if ((np.diff(indices) > 0) | (np.diff(row_of) > 0)).all():
         return np.zeros(len(indices), bool)  # the indices of each row rise, as published
     return pd.DataFrame({"row": row_of, "index": indices}).duplicated().to_numpy()
 
 
-def _wrong_rows(
-    row_of: np.ndarray,  # (n_pairs,) row of each pair, rising
-    indices: np.ndarray,  # (n_pairs,) from 1
-    counts: np.ndarray,  # (n_pairs,)
-    n_stems: int,
-    n_rows: int,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:  # reason -> (n_rows,) bool; (n_rows,) a wrong pair
-    "Which bags of words hold a pair that cannot be."
-    wrong_pairs = {
-        "index out of range": (indices < 1) | (indices > n_stems),
-        "count of 0": counts == 0,
-        "index repeated": _again(row_of, indices),
-    }
-    wrong, pair = {}, np.full(n_rows, "", dtype="<U19")
-    for reason, mask in wrong_pairs.items():
-        wrong[reason] = np.bincount(row_of[mask], minlength=n_rows) > 0
-        for place in np.flatnonzero(mask):
-            pair[row_of[place]] = f"{indices[place]}:{counts[place]}"
-    return wrong, pair
-
-
 def _read_file(path: Path) -> tuple[TextFile, pd.DataFrame, sparse.csr_array, list[str]]:
-    "A musiXmatch file, its tracks (`line, track_id`), their counts, and the stems."
+    "Return a musiXmatch file, its tracks (`line, track_id`), their counts, and the stems."
     file = TextFile(path, "lyrics", LyricError, COUNTS, comments="#")
     tracks, indices, counts, stems = _read_rows(file)
     row_of = np.repeat(np.arange(len(tracks), dtype=np.int32), tracks["n_pairs"])
-    wrong, tracks["pair"] = _wrong_rows(row_of, indices, counts, len(stems), len(tracks))
+    wrong_pairs = {
+        "index out of range": (indices < 1) | (indices > len(stems)),
+        "count of 0": counts == 0,
+        "index repeated": _again(row_of, indices),
+    }
+    wrong, wrong_pair = {}, np.full(len(tracks), "", dtype="<U19")
+    for reason, mask in wrong_pairs.items():
+        wrong[reason] = np.bincount(row_of[mask], minlength=len(tracks)) > 0
+        for place in np.flatnonzero(mask):
+            wrong_pair[row_of[place]] = f"{indices[place]}:{counts[place]}"
     good = ~np.logical_or.reduce(list(wrong.values()))
     kept = good[row_of]
     row_starts = np.concatenate([[0], np.cumsum(tracks["n_pairs"][good])]).astype(np.int32)
-    tracks = file.keep(tracks, wrong, lambda rows: rows["track_id"] + ",...," + rows["pair"])
+    tracks["found"] = tracks["track_id"] + ",...," + wrong_pair
+    tracks = file.keep(tracks, wrong, lambda rows: rows["found"])
     file.check()
     matrix = sparse.csr_array(
         (counts[kept], indices[kept] - 1, row_starts), shape=(len(tracks), len(stems))

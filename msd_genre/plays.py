@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 from scipy import sparse
 
-from .lines import Rows, TextFile, read_fields, repetitions
+from .lines import TextFile, read_fields, repetitions
 
 # %% ../nbs/api/13_plays.ipynb #41348208
 class PlaysError(ValueError):
@@ -55,25 +55,20 @@ def _why_no_triplet(number: int, line: str) -> str:
         return "control byte"
     return "implausible count" if plays.strip("0") else "count of 0"
 
-
-def _as_table(rows: Rows) -> pa.Table:
-    "The columns of rows that are triplets."
-    return pyarrow.csv.read_csv(
-        pa.BufferReader(rows.text),
-        pyarrow.csv.ReadOptions(column_names=list(TRIPLET_COLUMNS), block_size=1 << 24),
-        pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False),
-        pyarrow.csv.ConvertOptions(column_types=TRIPLET_COLUMNS),
-    )
-
 # %% ../nbs/api/13_plays.ipynb #b96f924d
 def _read_file(path: Path) -> tuple[TextFile, pa.Table]:
     "A triplet file and its rows: `line` and TRIPLET_COLUMNS."
     file = TextFile(path, "plays", PlaysError, TRIPLET)
-    tables = [
-        _as_table(rows).append_column("line", [rows.line])
-        for rows in file.rows(TRIPLET_ROW, _why_no_triplet)
-        if len(rows.line)
-    ]
+    tables = []
+    for text, numbers in file.rows(TRIPLET_ROW, _why_no_triplet):
+        if len(numbers):
+            table = pyarrow.csv.read_csv(
+                pa.BufferReader(text),
+                pyarrow.csv.ReadOptions(column_names=list(TRIPLET_COLUMNS), block_size=1 << 24),
+                pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False),
+                pyarrow.csv.ConvertOptions(column_types=TRIPLET_COLUMNS),
+            )
+            tables.append(table.append_column("line", [numbers]))
     file.check()
     return file, pa.concat_tables(tables)
 
