@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -52,12 +51,6 @@ def shorten(
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= width else f"{text[: width // 2]} ... {text[-width // 2 :]}"
 
-
-def _read(file: BinaryIO) -> Iterator[bytes]:
-    "A file's bytes, piece by piece."
-    while piece := file.read(READ_BYTES):
-        yield piece
-
 # %% ../nbs/api/06_lines.ipynb #90b6c0ed
 ENOUGH = 1_000_000  # rows set aside, after which more than half of those read so far is enough
 
@@ -76,9 +69,10 @@ class TextFile:
         error: type[ValueError],  # what is raised where the file cannot be used
         expected: str,  # a row in words, for messages
         comments: str = "",  # what a comment begins with; "": there are none
+        separator: str = "\t",  # of the fields of a row
     ):
         self.path, self.error, self.expected = Path(path), error, expected
-        self.comments = comments.encode()
+        self.comments, self.separator = comments.encode(), separator
         self.n_rows = self.n_aside = self.n_lines = 0
         self.cut_line: int | None = None  # number of a last line without newline
         self.broke_off = False  # whether the compressed file ended early
@@ -94,14 +88,15 @@ class TextFile:
                 file.seek(0)
                 if start == ZIP:
                     raise self.error(f"{self.path} is a zip archive; unpack it, give what is in it")
-                yield from self._inflated(file) if start.startswith(GZIP) else _read(file)
+                pieces = iter(lambda: file.read(READ_BYTES), b"")
+                yield from self._inflated(pieces) if start.startswith(GZIP) else pieces
         except (OSError, isal_zlib.error) as error:
             raise self.error(f"{self.path} cannot be read: {error}; get it again") from error
 
-    def _inflated(self, file: BinaryIO) -> Iterator[bytes]:
-        "What a gzip file holds, all of its members; as much as is there of one that breaks off."
+    def _inflated(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        "Decompress all members of a gzip file; of one that breaks off, as much as is there."
         inflater = None
-        for piece in _read(file):
+        for piece in pieces:
             while piece:
                 inflater = inflater or isal_zlib.decompressobj(wbits=GZIP_BITS)
                 yield inflater.decompress(piece)
@@ -182,28 +177,23 @@ class TextFile:
 
     def put_aside(
         self,
-        table: pd.DataFrame,  # n rows: `line` (its number) and what else was read from it
+        table: pd.DataFrame,  # n rows: `line` (its number), then the fields of that line
         wrong: dict[str, np.ndarray],  # reason -> (n,) bool, which rows; the first reason counts
-        found: Callable[[pd.DataFrame], pd.Series],  # rows -> their text in the file
     ) -> np.ndarray:  # (n,) bool, rows that were set aside
         "Set rows aside that match the pattern and are still unusable."
         aside = np.logical_or.reduce(list(wrong.values()))
         if aside.any():
             rows = table[aside]
             reasons = np.select([mask[aside] for mask in wrong.values()], list(wrong), "").tolist()
-            texts = (shorten(text.encode()) for text in found(rows))
-            self._aside += zip(rows["line"].tolist(), reasons, texts, strict=True)
+            for (line, *values), reason in zip(rows.itertuples(index=False), reasons, strict=True):
+                found = self.separator.join(str(value) for value in values if pd.notna(value))
+                self._aside.append((line, reason, shorten(found.encode())))
             self.n_aside += len(rows)
         return aside
 
-    def keep(
-        self,
-        table: pd.DataFrame,  # as in `put_aside`, which these arguments go to
-        wrong: dict[str, np.ndarray],
-        found: Callable[[pd.DataFrame], pd.Series],
-    ) -> pd.DataFrame:  # the other rows
-        "Return a table without the rows that are wrong, which are set aside."
-        return table[~self.put_aside(table, wrong, found)].reset_index(drop=True)
+    def keep(self, table: pd.DataFrame, wrong: dict[str, np.ndarray]) -> pd.DataFrame:
+        "Return a table without the rows that are wrong, which are set aside: see `put_aside`."
+        return table[~self.put_aside(table, wrong)].reset_index(drop=True)
 
     def aside(self) -> pd.DataFrame:
         "Return what was set aside: `SET_ASIDE`, sorted by line."

@@ -148,14 +148,15 @@ def _read_file(path: Path) -> tuple[TextFile, pd.DataFrame, sparse.csr_array, li
     good = ~np.logical_or.reduce(list(wrong.values()))
     kept = good[row_of]
     row_starts = np.concatenate([[0], np.cumsum(tracks["n_pairs"][good])]).astype(np.int32)
-    tracks["found"] = tracks["track_id"] + ",...," + wrong_pair
-    tracks = file.keep(tracks, wrong, lambda rows: rows["found"])
+    found = tracks["track_id"] + ",...," + wrong_pair
+    file.put_aside(tracks[["line"]].assign(found=found), wrong)
     file.check()
+    tracks = tracks.loc[good, ["line", "track_id"]].reset_index(drop=True)
     matrix = sparse.csr_array(
         (counts[kept], indices[kept] - 1, row_starts), shape=(len(tracks), len(stems))
     )
     matrix.sort_indices()
-    return file, tracks[["line", "track_id"]], matrix, stems
+    return file, tracks, matrix, stems
 
 # %% ../nbs/api/12_lyrics.ipynb #29c57131
 def read_counts(
@@ -176,7 +177,7 @@ def read_counts(
         if parts and stems != other:
             raise LyricError(f"{path}: its stems are not those of the first file")
         again = (tracks["track_id"].duplicated() | tracks["track_id"].isin(seen)).to_numpy()
-        tracks = file.keep(tracks, {"repeated": again}, lambda rows: rows["track_id"])
+        tracks = file.keep(tracks, {"repeated": again})
         file.check()
         seen, stems = pd.concat([seen, tracks["track_id"]]), other
         parts[split] = file, tracks["track_id"], counts[~again]
@@ -205,10 +206,9 @@ def read_reverse_mapping(
     path: Path | str,  # mxm_reverse_mapping.txt
 ) -> tuple[dict[str, str], pd.DataFrame]:  # stem -> the word it most often stands for; set aside
     "The reverse mapping. A stem with two words has none; errors as in `read_counts`."
-    file = TextFile(path, "lyrics", LyricError, REVERSE)
+    file = TextFile(path, "lyrics", LyricError, REVERSE, separator="<SEP>")
     words = read_fields(file, REVERSE_ROW, _why_no_word)
-    wrong = repetitions(words, "stem", "word")
-    words = file.keep(words, wrong, lambda rows: rows["stem"] + "<SEP>" + rows["word"])
+    words = file.keep(words, repetitions(words, "stem", "word"))
     file.check()
     return dict(zip(words["stem"], words["word"], strict=True)), file.aside()
 

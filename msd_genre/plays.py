@@ -68,7 +68,7 @@ def _read_file(path: Path) -> tuple[TextFile, pa.Table]:
                 pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False),
                 pyarrow.csv.ConvertOptions(column_types=TRIPLET_COLUMNS),
             )
-            tables.append(table.append_column("line", [numbers]))
+            tables.append(table.add_column(0, "line", [numbers]))
     file.check()
     return file, pa.concat_tables(tables)
 
@@ -82,12 +82,6 @@ def _repeated(triplets: pd.DataFrame) -> np.ndarray:
     if not (ordered[1:] == ordered[:-1]).any():
         return np.zeros(len(pairs), bool)
     return pd.Series(pairs).duplicated().to_numpy()
-
-
-def _as_line(triplets: pd.DataFrame) -> pd.Series:
-    "Triplets as they stood in the file."
-    names = triplets["user"].astype("str") + "\t" + triplets["song_id"].astype("str")
-    return names + "\t" + triplets["plays"].astype("str")
 
 
 def read_triplets(
@@ -111,7 +105,7 @@ def read_triplets(
     ends = np.cumsum(sizes)
     for file, size, end in zip(files, sizes, ends, strict=True):
         part = slice(end - size, end)
-        file.put_aside(triplets.iloc[part], {"repeated": repeated[part]}, _as_line)
+        file.put_aside(triplets.iloc[part], {"repeated": repeated[part]})
         file.check()
     triplets = triplets.drop(columns="line")
     if repeated.any():
@@ -181,15 +175,11 @@ def read_unique_tracks(
     Tracks: `track_id, song_id, artist_name, title`, in the file's order. Errors as in
     `read_triplets`.
     """
-    file = TextFile(path, "lists", PlaysError, TRACK)
+    file = TextFile(path, "lists", PlaysError, TRACK, separator="<SEP>")
     tracks = read_fields(file, TRACK_ROW, _why_no_track)
-
-    def as_line(rows: pd.DataFrame) -> pd.Series:
-        return rows.drop(columns="line").agg("<SEP>".join, axis=1)
-
     many = tracks["title"].str.contains("<SEP>", regex=False).to_numpy(bool)
-    tracks = file.keep(tracks, {"too many fields": many}, as_line)
-    tracks = file.keep(tracks, repetitions(tracks, "track_id", "song_id"), as_line)
+    tracks = file.keep(tracks, {"too many fields": many})
+    tracks = file.keep(tracks, repetitions(tracks, "track_id", "song_id"))
     file.check()
     return tracks.drop(columns="line"), file.aside()
 
