@@ -508,18 +508,11 @@ def _check_songs(archive: Path, holds: str) -> None:
         raise _Refused(f"sent an archive without a file name like {holds!r}")
 
 
-def _is_outside(
-    name: str,  # of a file in an archive
-) -> bool:
-    "Return whether unpacking a file of this name would write outside of the target folder."
-    return bool(re.match(r"/|\\|\w:", name)) or ".." in re.split(r"[/\\]", name)
-
-
 def _unzip(archive: Path, member: str, path: Path) -> None:
     "Write the one file `member` of a zip to `path`, which verifies its CRC."
     with zipfile.ZipFile(archive) as packed:
         names = [name for name in packed.namelist() if not name.endswith("/")]
-        outside = [name for name in names if _is_outside(name)]
+        outside = [n for n in names if re.match(r"/|\\|\w:", n) or ".." in re.split(r"[/\\]", n)]
         wanted = [name for name in names if PurePosixPath(name).name == member]
         if outside:
             raise _Refused(f"sent a zip with a file outside of itself: {outside[0]!r}")
@@ -529,29 +522,6 @@ def _unzip(archive: Path, member: str, path: Path) -> None:
         _check_disk(path.parent, packed.getinfo(wanted[0]).file_size, member)
         with packed.open(wanted[0]) as source, path.open("wb") as out:
             shutil.copyfileobj(source, out, 1 << 20)
-
-
-def _unpack_songs(
-    archive: Path,  # the subset
-    folder: Path,  # gets data/, and AdditionalFiles/ where the archive has it
-    scratch: Path,  # on the same disk; emptied
-) -> None:
-    "Unpack the subset, `MillionSongSubset/A/...` or `MillionSongSubset/data/A/...`."
-    shutil.rmtree(scratch, ignore_errors=True)
-    with tarfile.open(archive) as packed:
-        for member in packed:
-            if _is_outside(member.name):
-                raise tarfile.TarError(f"it has a file outside of itself: {member.name!r}")
-            if member.isfile():  # no link: of a file there is content
-                packed.extract(member, scratch, set_attrs=False)
-    tops = [d for d in sorted(scratch.iterdir()) if not d.name.startswith(".")]
-    top = tops[0] if len(tops) == 1 and len(tops[0].name) > 1 else scratch
-    more = top / "AdditionalFiles"
-    if more.is_dir() and not (folder / more.name).exists():
-        more.replace(folder / more.name)
-    data = top / "data" if (top / "data").is_dir() else top
-    data.replace(folder / "data")
-    shutil.rmtree(scratch, ignore_errors=True)
 
 # %% ../nbs/api/00_sources.ipynb #19503023
 RECORD = "downloads.json"  # in the target folder: how each file was fetched
@@ -697,7 +667,6 @@ def fetch(
     folder: str | Path,  # gets them, in the layout that `find_layout` finds; made if missing
     *,
     table: str | Path | None = None,  # as for `read_downloads`
-    unpack: bool = False,  # unpack the songs; they can be read packed
     accept_changed: bool = False,  # take a file although its hash is not the known one
     say: Callable[[str], None] = print,  # is given a line for each file
     **options: float,  # attempts, wait_s, stall_s, progress: see `_Transfer`
@@ -716,7 +685,7 @@ def fetch(
     try:
         (folder / SCRATCH).mkdir(parents=True, exist_ok=True)
         with FileLock(folder / SCRATCH / "lock", timeout=0):
-            _fetch_missing(wanted, folder, unpack, accept_changed, say, options)
+            _fetch_missing(wanted, folder, accept_changed, say, options)
     except Timeout as error:
         raise FetchError(f"another fetch into {folder} is running; wait for it") from error
     except KeyboardInterrupt:
@@ -731,8 +700,8 @@ def fetch(
 
 
 def _fetch_missing(
-    wanted: list[Download], folder: Path, unpack: bool, accept_changed: bool,
-    say: Callable[[str], None], options: dict,
+    wanted: list[Download], folder: Path, accept_changed: bool, say: Callable[[str], None],
+    options: dict,
 ) -> None:  # fmt: skip
     "Fetch each file that is missing, if the disk has room for all of them: see `fetch`."
     record = _read_record(folder)
@@ -742,10 +711,8 @@ def _fetch_missing(
         raise FetchError(
             f"{changed[0]}. Move it out of {folder} to fetch it again; it is left as it is."
         )
-    songs = [f for f in wanted if f.kind == "tar.gz" and unpack and not (folder / "data").exists()]
     needed = sum(f.expected + (f.kind == "zip") * f.unpacked for f in missing)
-    needed += sum(f.unpacked for f in songs)
-    _check_disk(folder, needed, ", ".join(dict.fromkeys(f.to for f in missing + songs)))
+    _check_disk(folder, needed, ", ".join(f.to for f in missing))
     problems = []
     for file in wanted:
         if file not in missing:
@@ -767,14 +734,6 @@ def _fetch_missing(
             "\n".join(problems) + "\nTry again later, look at the dataset's page for another "
             f"address and give it with --table, or put the file into {folder} yourself."
         )
-    for file in songs:
-        say(f"{file.to}: unpacked to data/")
-        try:
-            _unpack_songs(folder / file.to, folder, folder / SCRATCH / "songs")
-        except BROKEN_ARCHIVE as error:
-            raise FetchError(
-                f"{folder / file.to} is damaged ({error}). Delete it and run the same again."
-            ) from error
 
 # %% ../nbs/api/00_sources.ipynb #ae841a5c
 def project_root() -> Path:

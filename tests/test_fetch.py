@@ -449,24 +449,12 @@ def test_an_archive_is_kept_as_it_is_whatever_the_server_calls_it(tmp_path, site
 
 
 @pytest.mark.parametrize("name", [OLD, NEW], ids=["data inside", "letters inside"])
-def test_songs_stay_packed_unless_asked(tmp_path, site, into, name):
-    site.files["/labels.zip"] = songs_archive(name, "MillionSongSubset/AdditionalFiles/x.txt")
-    if name == NEW:
-        site.files["/labels.zip"] = songs_archive(name)
+def test_songs_stay_packed(tmp_path, site, into, name):
+    site.files["/labels.zip"] = songs_archive(name)
     get(tmp_path, site, into, TARBALL)
     assert find_layout(into).songs == into / "songs.tar.gz"
-    get(tmp_path, site, into, TARBALL, unpack=True)
-    assert len(site.asked) == 1, "the archive that is there is unpacked"
-    assert find_layout(into).songs == into / "data"
-    assert (into / "data/A/B/C/TR1.h5").read_bytes() == b"song"
-    assert (into / "AdditionalFiles/x.txt").is_file() == (name == OLD)
-
-
-def test_a_member_outside_is_not_unpacked(tmp_path, site, into):
-    site.files["/labels.zip"] = songs_archive(OLD, "../../outside.h5")
-    with pytest.raises(FetchError, match="outside"):
-        get(tmp_path, site, into, TARBALL, unpack=True)
-    assert not list(tmp_path.rglob("outside.h5")) and not (into / "data").exists()
+    get(tmp_path, site, into, TARBALL)
+    assert len(site.asked) == 1, "the archive that is there is not fetched again"
 
 
 def test_a_text_is_taken_as_it_is(tmp_path, site, into):
