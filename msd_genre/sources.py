@@ -193,9 +193,8 @@ def describe(
     rows: list[tuple] = [("songs", "songs", layout.songs, page_of("songs"))]
     for source, roles in SOURCES.items():
         found = layout.files[source]
-        if source == "labels" and found:
-            roles = dict.fromkeys(found)
-        rows += [(source, role, found.get(role), page_of(source)) for role in roles]
+        named = list(found if source == "labels" and found else roles)
+        rows += [(source, role, found.get(role), page_of(source)) for role in named]
     return pd.DataFrame(rows, columns=["source", "role", "file", "address"])
 
 # %% ../nbs/api/00_sources.ipynb #4a386e84
