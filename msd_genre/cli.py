@@ -503,10 +503,9 @@ def export(run_dir: str, model: str | None, into: str) -> None:
 @click.option("--into", metavar="FOLDER", help="Gets the files.  [default: $MSD_GENRE_DATA]")
 @click.option("--table", metavar="FILE", help="Addresses laid over ours.  "
               "[default: $MSD_GENRE_DOWNLOADS]")  # fmt: skip
-@click.option("--unpack", is_flag=True, help="Unpack the songs too; they can be read packed.")
 @click.option("--accept-changed", is_flag=True, help="Take a file whose hash is not the known one.")
 def fetch(
-    names: tuple[str, ...], into: str | None, table: str | None, unpack: bool, accept_changed: bool
+    names: tuple[str, ...], into: str | None, table: str | None, accept_changed: bool
 ) -> None:
     """Download datasets; without NAMES, list what there is and under which terms.
 
@@ -538,8 +537,7 @@ def fetch(
     if not folder:
         raise click.UsageError("say where to with --into FOLDER, or set MSD_GENRE_DATA")
     try:
-        raw.fetch(names, folder, table=table, unpack=unpack, accept_changed=accept_changed,
-                  say=click.echo)  # fmt: skip
+        raw.fetch(names, folder, table=table, accept_changed=accept_changed, say=click.echo)
     except KeyboardInterrupt as stop:
         raise click.ClickException(str(stop)) from stop
 

@@ -80,7 +80,7 @@ def song_names(
     columns = ["song_id", "track_id", "artist_name", "title"]
     catalog = run.read("catalog.parquet")
     tables = [catalog[columns]]
-    if path := data_layout(run).unique_tracks:
+    if path := data_layout(run).files["lists"].get("unique_tracks"):
         listed = read_unique_tracks(path)[0]
         tables.append(listed[listed["song_id"].isin(set(songs))][columns])
     names = pd.concat(tables).drop_duplicates("song_id").set_index("song_id")

@@ -69,19 +69,6 @@ ANY_GENRE = {
     "unknown genre": "to accept any: `catalog: {genres: any}` in the parameter file, `genres=None`"
 }
 
-
-def _as_line(labels: pd.DataFrame) -> pd.Series:
-    "Labels as they stood in the file, without blanks."
-    minority = ("\t" + labels["genre_minority"]).fillna("")
-    return labels["track_id"] + "\t" + labels["genre"] + minority
-
-
-def _without_cut(labels: pd.DataFrame, file: TextFile) -> pd.DataFrame:
-    "Labels without one from a line that was cut off, unless its genre occurs above."
-    cut = (labels["line"] == file.cut_line).to_numpy()
-    whole = labels["genre"].isin(labels["genre"][~cut].unique()).to_numpy()
-    return file.keep(labels, {"cut off": cut & ~whole}, _as_line)
-
 # %% ../nbs/api/11_genres.ipynb #c0202a9b
 def read_labels(
     path: Path | str,  # a .cls file of tagtraum (CD1, CD2, CD2C) or MAGD, or one in their layout
@@ -97,15 +84,17 @@ def read_labels(
     labels = read_fields(file, LABEL_ROW, _why_no_label, keep_cut=True)
     labels["genre_minority"] = labels["genre_minority"].replace("", None)
     known = labels["genre"].unique() if genres is None else list(genres)
-    labels = _without_cut(labels, file)
-    unknown = ~labels["genre"].isin(known).to_numpy()
-    labels = file.keep(labels, {"unknown genre": unknown}, _as_line)
-    labels = file.keep(labels, repetitions(labels, "track_id", "genre"), _as_line)
+    cut = (labels["line"] == file.cut_line).to_numpy()  # a genre that occurs above is whole
+    whole = labels["genre"].isin(labels["genre"][~cut].unique()).to_numpy()
+    labels = file.keep(labels, {"cut off": cut & ~whole})
+    labels = file.keep(labels, {"unknown genre": ~labels["genre"].isin(known).to_numpy()})
+    labels = file.keep(labels, repetitions(labels, "track_id", "genre"))
     file.check(ANY_GENRE)
     if genres is not None:
         minority = labels["genre_minority"]
         unknown = (minority.notna() & ~minority.isin(known)).to_numpy()
-        file.note(labels, {"unknown minority genre": unknown}, _as_line)
+        file.put_aside(labels, {"unknown minority genre": unknown})
+        file.n_aside -= int(unknown.sum())  # only a part of these rows is lost
         labels["genre_minority"] = minority.mask(unknown)
     labels = labels.drop(columns="line").sort_values("track_id", ignore_index=True)
     return labels, file.aside()

@@ -94,21 +94,8 @@ def _parse_stems(file: TextFile, heads: list[tuple[int, str]]) -> list[str]:
 _PAIR_PER_LINE = bytes.maketrans(b",", b"\n")
 
 
-def _parse_pairs(pairs: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Number of pairs in each row, then all indices and all counts as int32."
-    lengths = pc.count_substring(pairs, ":").to_numpy()
-    text = "\n".join(pairs.to_pylist()).encode().translate(_PAIR_PER_LINE)
-    numbers = pyarrow.csv.read_csv(
-        pa.BufferReader(text),
-        pyarrow.csv.ReadOptions(column_names=["index", "count"], block_size=1 << 23),
-        pyarrow.csv.ParseOptions(delimiter=":", quote_char=False),
-        pyarrow.csv.ConvertOptions(column_types={"index": pa.int32(), "count": pa.int32()}),
-    )
-    return lengths, numbers["index"].to_numpy(), numbers["count"].to_numpy()
-
-
 def _read_rows(file: TextFile) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, list[str]]:
-    "Tracks (`line, track_id, n_pairs`), indices and counts of their pairs, stems."
+    "Return tracks (`line, track_id, n_pairs`), indices and counts of their pairs, stems."
     heads, tables, blocks = [], [], []
 
     def why(number: int, line: str) -> str | None:
@@ -118,11 +105,18 @@ def _read_rows(file: TextFile) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, li
         return _why_no_counts(line)
 
     for rows in file.rows(COUNT_ROW, why):
-        table = fields(rows, COUNT_ROW)
+        table = fields(*rows, COUNT_ROW)
         if len(table):
-            lengths, *numbers = _parse_pairs(table["pairs"])
-            blocks.append(numbers)
-            tables.append(table.drop(["pairs"]).to_pandas().assign(n_pairs=lengths))
+            text = "\n".join(table["pairs"].to_pylist()).encode().translate(_PAIR_PER_LINE)
+            pairs = pyarrow.csv.read_csv(
+                pa.BufferReader(text),
+                pyarrow.csv.ReadOptions(column_names=["index", "count"], block_size=1 << 23),
+                pyarrow.csv.ParseOptions(delimiter=":", quote_char=False),
+                pyarrow.csv.ConvertOptions(column_types={"index": pa.int32(), "count": pa.int32()}),
+            )
+            blocks.append([pairs["index"].to_numpy(), pairs["count"].to_numpy()])
+            n_pairs = pc.count_substring(table["pairs"], ":").to_numpy()
+            tables.append(table.drop(["pairs"]).to_pandas().assign(n_pairs=n_pairs))
     stems = _parse_stems(file, heads)
     file.check()
     indices, counts = (np.concatenate(part) for part in zip(*blocks, strict=True))
@@ -130,53 +124,39 @@ def _read_rows(file: TextFile) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, li
 
 # %% ../nbs/api/12_lyrics.ipynb #3d2438f9
 def _again(row_of: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    "(n_pairs,) bool: whether the row has this index already."
-    again = np.zeros(len(indices), bool)
+    "Return (n_pairs,) bool: whether the row has this index already."
     if ((np.diff(indices) > 0) | (np.diff(row_of) > 0)).all():
-        return again  # the indices of each row rise, as those of the published files do
-    order = np.lexsort((indices, row_of))
-    again[order[1:]] = (np.diff(indices[order]) == 0) & (np.diff(row_of[order]) == 0)
-    return again
-
-
-def _wrong_rows(
-    row_of: np.ndarray,  # (n_pairs,) row of each pair, rising
-    indices: np.ndarray,  # (n_pairs,) from 1
-    counts: np.ndarray,  # (n_pairs,)
-    n_stems: int,
-    n_rows: int,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:  # reason -> (n_rows,) bool; (n_rows,) a wrong pair
-    "Which bags of words hold a pair that cannot be."
-    wrong_pairs = {
-        "index out of range": (indices < 1) | (indices > n_stems),
-        "count of 0": counts == 0,
-        "index repeated": _again(row_of, indices),
-    }
-    wrong, pair = {}, np.full(n_rows, "", dtype="<U19")
-    for reason, mask in wrong_pairs.items():
-        wrong[reason] = np.zeros(n_rows, bool)
-        for place in np.flatnonzero(mask):
-            wrong[reason][row_of[place]] = True
-            pair[row_of[place]] = f"{indices[place]}:{counts[place]}"
-    return wrong, pair
+        return np.zeros(len(indices), bool)  # the indices of each row rise, as published
+    return pd.DataFrame({"row": row_of, "index": indices}).duplicated().to_numpy()
 
 
 def _read_file(path: Path) -> tuple[TextFile, pd.DataFrame, sparse.csr_array, list[str]]:
-    "A musiXmatch file, its tracks (`line, track_id`), their counts, and the stems."
+    "Return a musiXmatch file, its tracks (`line, track_id`), their counts, and the stems."
     file = TextFile(path, "lyrics", LyricError, COUNTS, comments="#")
     tracks, indices, counts, stems = _read_rows(file)
     row_of = np.repeat(np.arange(len(tracks), dtype=np.int32), tracks["n_pairs"])
-    wrong, tracks["pair"] = _wrong_rows(row_of, indices, counts, len(stems), len(tracks))
+    wrong_pairs = {
+        "index out of range": (indices < 1) | (indices > len(stems)),
+        "count of 0": counts == 0,
+        "index repeated": _again(row_of, indices),
+    }
+    wrong, wrong_pair = {}, np.full(len(tracks), "", dtype="<U19")
+    for reason, mask in wrong_pairs.items():
+        wrong[reason] = np.bincount(row_of[mask], minlength=len(tracks)) > 0
+        for place in np.flatnonzero(mask):
+            wrong_pair[row_of[place]] = f"{indices[place]}:{counts[place]}"
     good = ~np.logical_or.reduce(list(wrong.values()))
     kept = good[row_of]
     row_starts = np.concatenate([[0], np.cumsum(tracks["n_pairs"][good])]).astype(np.int32)
-    tracks = file.keep(tracks, wrong, lambda rows: rows["track_id"] + ",...," + rows["pair"])
+    found = tracks["track_id"] + ",...," + wrong_pair
+    file.put_aside(tracks[["line"]].assign(found=found), wrong)
     file.check()
+    tracks = tracks.loc[good, ["line", "track_id"]].reset_index(drop=True)
     matrix = sparse.csr_array(
         (counts[kept], indices[kept] - 1, row_starts), shape=(len(tracks), len(stems))
     )
     matrix.sort_indices()
-    return file, tracks[["line", "track_id"]], matrix, stems
+    return file, tracks, matrix, stems
 
 # %% ../nbs/api/12_lyrics.ipynb #29c57131
 def read_counts(
@@ -197,7 +177,7 @@ def read_counts(
         if parts and stems != other:
             raise LyricError(f"{path}: its stems are not those of the first file")
         again = (tracks["track_id"].duplicated() | tracks["track_id"].isin(seen)).to_numpy()
-        tracks = file.keep(tracks, {"repeated": again}, lambda rows: rows["track_id"])
+        tracks = file.keep(tracks, {"repeated": again})
         file.check()
         seen, stems = pd.concat([seen, tracks["track_id"]]), other
         parts[split] = file, tracks["track_id"], counts[~again]
@@ -226,10 +206,9 @@ def read_reverse_mapping(
     path: Path | str,  # mxm_reverse_mapping.txt
 ) -> tuple[dict[str, str], pd.DataFrame]:  # stem -> the word it most often stands for; set aside
     "The reverse mapping. A stem with two words has none; errors as in `read_counts`."
-    file = TextFile(path, "lyrics", LyricError, REVERSE)
+    file = TextFile(path, "lyrics", LyricError, REVERSE, separator="<SEP>")
     words = read_fields(file, REVERSE_ROW, _why_no_word)
-    wrong = repetitions(words, "stem", "word")
-    words = file.keep(words, wrong, lambda rows: rows["stem"] + "<SEP>" + rows["word"])
+    words = file.keep(words, repetitions(words, "stem", "word"))
     file.check()
     return dict(zip(words["stem"], words["word"], strict=True)), file.aside()
 
@@ -258,62 +237,52 @@ def _packaged_vectors() -> "KeyedVectors":
 
 # %% ../nbs/api/12_lyrics.ipynb #b0ee68fb
 def _is_text_row(line: bytes, n_dimensions: int | None = None) -> bool:
-    "Whether a line is a word and its numbers, as many as there are dimensions."
-    fields = line.decode("utf-8", errors="replace").split()
-    if len(fields) < 2 or n_dimensions not in (None, len(fields) - 1):
+    "Return whether a line is a word and its numbers, as many as there are dimensions."
+    _, *numbers = line.decode("utf-8", errors="replace").split() or [""]
+    if not numbers or n_dimensions not in (None, len(numbers)):
         return False
     try:
-        return all(np.isfinite(float(field)) for field in fields[1:])
+        return all(np.isfinite(float(number)) for number in numbers)
     except ValueError:
         return False
 
 
-def _vector_format(path: Path) -> dict[str, bool]:
-    "What gensim must be told to read the file; `LyricError` if it holds no word vectors."
-    from gensim import utils
-
-    with utils.open(path, "rb") as file:
-        first, second = file.readline(1 << 20), file.readline(1 << 20)
-    header = first.split()
-    if len(header) == 2 and all(field.isdigit() for field in header):
-        return {"binary": not _is_text_row(second, int(header[1])), "no_header": False}
-    if _is_text_row(first):
-        return {"binary": False, "no_header": True}
-    raise LyricError(f"{path}: no word vectors, its first line is {shorten(first.rstrip())!r}")
-
-
 def _vectors_from_file(path: Path) -> "KeyedVectors":
-    "Word vectors of a word2vec or GloVe file; `LyricError` if it holds none or ends early."
+    "Return the word vectors of a word2vec or GloVe file. Raise `LyricError` for any other."
+    from gensim import utils
     from gensim.models import KeyedVectors
 
     try:
-        return KeyedVectors.load_word2vec_format(path, **_vector_format(path))
-    except LyricError:
-        raise
+        with utils.open(path, "rb") as file:
+            first, second = file.readline(1 << 20), file.readline(1 << 20)
+        header = first.split()
+        if len(header) == 2 and all(field.isdigit() for field in header):
+            binary = not _is_text_row(second, int(header[1]))
+            return KeyedVectors.load_word2vec_format(path, binary=binary)
+        if _is_text_row(first):
+            return KeyedVectors.load_word2vec_format(path, binary=False, no_header=True)
     except (OSError, EOFError, ValueError) as error:
         raise LyricError(f"{path}: damaged word vectors, {error}") from error
+    raise LyricError(f"{path}: no word vectors, its first line is {shorten(first.rstrip())!r}")
 
 
 def _downloaded_vectors(name: str) -> "KeyedVectors":
-    "Word vectors by their name in gensim's collection, downloaded once; `LyricError` if unknown."
+    "Return word vectors of gensim's collection, downloaded once. Raise `LyricError` if unknown."
     from gensim import downloader
 
     try:
-        known = [n for n in downloader.info()["models"] if not n.startswith("__")]
+        known = sorted(n for n in downloader.info()["models"] if not n.startswith("__"))
+        if name in known:
+            return downloader.load(name)
     except (OSError, ValueError) as error:
         raise LyricError(
             f"word vectors {name!r}: there is no such file, and gensim's collection cannot be "
             f"reached ({error}). Accepted: {ACCEPTED_VECTORS}."
         ) from error
-    if name not in known:
-        raise LyricError(
-            f"unknown word vectors {name!r}. Accepted: {ACCEPTED_VECTORS}. "
-            f"gensim.downloader knows {', '.join(sorted(known))}."
-        )
-    try:
-        return downloader.load(name)
-    except OSError as error:
-        raise LyricError(f"word vectors {name!r}: the download failed ({error})") from error
+    raise LyricError(
+        f"unknown word vectors {name!r}. Accepted: {ACCEPTED_VECTORS}. "
+        f"gensim.downloader knows {', '.join(known)}."
+    )
 
 # %% ../nbs/api/12_lyrics.ipynb #42322a78
 def load_vectors(

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 from scipy import sparse
 
-from .lines import Rows, TextFile, read_fields, repetitions
+from .lines import TextFile, read_fields, repetitions
 
 # %% ../nbs/api/13_plays.ipynb #41348208
 class PlaysError(ValueError):
@@ -55,50 +55,33 @@ def _why_no_triplet(number: int, line: str) -> str:
         return "control byte"
     return "implausible count" if plays.strip("0") else "count of 0"
 
-
-def _as_table(rows: Rows) -> pa.Table:
-    "The columns of rows that are triplets."
-    return pyarrow.csv.read_csv(
-        pa.BufferReader(rows.text),
-        pyarrow.csv.ReadOptions(column_names=list(TRIPLET_COLUMNS), block_size=1 << 24),
-        pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False),
-        pyarrow.csv.ConvertOptions(column_types=TRIPLET_COLUMNS),
-    )
-
 # %% ../nbs/api/13_plays.ipynb #b96f924d
 def _read_file(path: Path) -> tuple[TextFile, pa.Table]:
     "A triplet file and its rows: `line` and TRIPLET_COLUMNS."
     file = TextFile(path, "plays", PlaysError, TRIPLET)
-    tables = [
-        _as_table(rows).append_column("line", [rows.line])
-        for rows in file.rows(TRIPLET_ROW, _why_no_triplet)
-        if len(rows.line)
-    ]
+    tables = []
+    for text, numbers in file.rows(TRIPLET_ROW, _why_no_triplet):
+        if len(numbers):
+            table = pyarrow.csv.read_csv(
+                pa.BufferReader(text),
+                pyarrow.csv.ReadOptions(column_names=list(TRIPLET_COLUMNS), block_size=1 << 24),
+                pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False),
+                pyarrow.csv.ConvertOptions(column_types=TRIPLET_COLUMNS),
+            )
+            tables.append(table.add_column(0, "line", [numbers]))
     file.check()
     return file, pa.concat_tables(tables)
 
 
-def _pairs(triplets: pd.DataFrame) -> np.ndarray:
-    "(n,) int64, a number for each pair of a user and a song."
-    pairs = triplets["user"].cat.codes.to_numpy(np.int64)
+def _repeated(triplets: pd.DataFrame) -> np.ndarray:
+    "Return (n,) bool: whether an earlier row has the same user and song."
+    pairs = triplets["user"].cat.codes.to_numpy(np.int64)  # a number for each pair
     pairs *= len(triplets["song_id"].cat.categories)
     pairs += triplets["song_id"].cat.codes.to_numpy()
-    return pairs
-
-
-def _repeated(triplets: pd.DataFrame) -> np.ndarray:
-    "(n,) bool: whether user and song stand together in an earlier row."
-    ordered = _pairs(triplets)
-    ordered.sort()
+    ordered = np.sort(pairs)
     if not (ordered[1:] == ordered[:-1]).any():
-        return np.zeros(len(ordered), bool)
-    return pd.Series(_pairs(triplets)).duplicated().to_numpy()
-
-
-def _as_line(triplets: pd.DataFrame) -> pd.Series:
-    "Triplets as they stood in the file."
-    names = triplets["user"].astype("str") + "\t" + triplets["song_id"].astype("str")
-    return names + "\t" + triplets["plays"].astype("str")
+        return np.zeros(len(pairs), bool)
+    return pd.Series(pairs).duplicated().to_numpy()
 
 
 def read_triplets(
@@ -122,7 +105,7 @@ def read_triplets(
     ends = np.cumsum(sizes)
     for file, size, end in zip(files, sizes, ends, strict=True):
         part = slice(end - size, end)
-        file.put_aside(triplets.iloc[part], {"repeated": repeated[part]}, _as_line)
+        file.put_aside(triplets.iloc[part], {"repeated": repeated[part]})
         file.check()
     triplets = triplets.drop(columns="line")
     if repeated.any():
@@ -148,8 +131,7 @@ def play_counts(
         part = slice(start, start + ROWS_AT_ONCE)
         plays += np.bincount(songs[part], triplets["plays"][part], len(names)).astype(np.int64)
         listeners += np.bincount(songs[part], minlength=len(names))
-    counts = pd.DataFrame({"song_id": names, "plays": plays, "listeners": listeners})
-    counts = counts[listeners > 0].astype({"song_id": "str"})
+    counts = pd.DataFrame({"song_id": names.astype("str"), "plays": plays, "listeners": listeners})
     return counts.sort_values("song_id", ignore_index=True), aside
 
 # %% ../nbs/api/13_plays.ipynb #7d93e4e6
@@ -193,15 +175,11 @@ def read_unique_tracks(
     Tracks: `track_id, song_id, artist_name, title`, in the file's order. Errors as in
     `read_triplets`.
     """
-    file = TextFile(path, "lists", PlaysError, TRACK)
+    file = TextFile(path, "lists", PlaysError, TRACK, separator="<SEP>")
     tracks = read_fields(file, TRACK_ROW, _why_no_track)
-
-    def as_line(rows: pd.DataFrame) -> pd.Series:
-        return rows.drop(columns="line").agg("<SEP>".join, axis=1)
-
     many = tracks["title"].str.contains("<SEP>", regex=False).to_numpy(bool)
-    tracks = file.keep(tracks, {"too many fields": many}, as_line)
-    tracks = file.keep(tracks, repetitions(tracks, "track_id", "song_id"), as_line)
+    tracks = file.keep(tracks, {"too many fields": many})
+    tracks = file.keep(tracks, repetitions(tracks, "track_id", "song_id"))
     file.check()
     return tracks.drop(columns="line"), file.aside()
 
@@ -219,22 +197,11 @@ class PlayMatrix:
         "How often each song was played."
         return np.asarray(self.counts.sum(axis=0, dtype=np.int64)).ravel()
 
-    @property
-    def listeners(self) -> np.ndarray:  # (n_songs,) int64
-        "How many users played each song."
-        return np.bincount(self.counts.indices, minlength=len(self.songs))
 
-
-def _taken(
-    counts: sparse.csr_array,  # users by songs
-    rows: np.ndarray,  # (n_users,) bool, to keep
-    columns: np.ndarray,  # (n_songs,) bool, to keep
-) -> tuple[sparse.csr_array, dict[str, int]]:  # what is kept; what was taken out
-    "Some users and songs of a matrix, and without those who are then empty."
-    kept = counts[rows][:, columns] if not columns.all() else counts[rows]
-    lost = {"triplets": counts.nnz - kept.nnz,
-            "plays": int(counts.sum(dtype=np.int64) - kept.sum(dtype=np.int64))}
-    return sparse.csr_array(kept), lost
+def _size(counts: sparse.csr_array) -> np.ndarray:
+    "Return (4,) int64: numbers of songs, users, triplets, plays."
+    n_users, n_songs = counts.shape
+    return np.array([n_songs, n_users, counts.nnz, counts.sum(dtype=np.int64)])
 
 
 def play_matrix(
@@ -257,24 +224,25 @@ def play_matrix(
     wrong = song.categories.isin(list(mismatched))
     steps, step, keep = [], "mismatched", (np.ones(shape[0], bool), ~np.asarray(wrong))
     while True:
-        n_rows, n_columns = len(users), len(songs)
-        counts, lost = _taken(counts, *keep)
-        users, songs = users[keep[0]], songs[keep[1]]
-        steps.append({"step": step, "songs": n_columns - len(songs),
-                      "users": n_rows - len(users), **lost})
+        before = _size(counts)
+        counts, users, songs = counts[keep[0]][:, keep[1]], users[keep[0]], songs[keep[1]]
+        steps.append([step, *(before - _size(counts))])
         few = np.asarray(counts.sum(axis=0)).ravel() < min_plays
         idle = np.diff(counts.indptr) < min_songs
-        if not (few.any() or idle.any()):
+        if few.any():
+            step, keep = "few plays", (np.ones(len(users), bool), ~few)
+        elif idle.any():
+            step, keep = "few songs", (~idle, np.ones(len(songs), bool))
+        else:
             break
-        step, keep = ("few plays", (np.ones(len(users), bool), ~few)) if few.any() else (
-            "few songs", (~idle, np.ones(len(songs), bool)))
     if not counts.nnz:
         raise PlaysError(
             f"none of {len(triplets):,} triplets is left with min_plays {min_plays} a song and "
             f"min_songs {min_songs} a user: lower them"
         )
     order = np.argsort(song.categories[songs].to_numpy(dtype=object))
-    dropped = pd.DataFrame(steps).groupby("step", sort=False, as_index=False).sum()
+    columns = ["step", "songs", "users", "triplets", "plays"]
+    dropped = pd.DataFrame(steps, columns=columns).groupby("step", sort=False, as_index=False).sum()
     return PlayMatrix(counts[:, order], user.categories[users].to_numpy(dtype=object),
                       song.categories[songs].to_numpy(dtype=object)[order], dropped)
 

@@ -288,12 +288,12 @@ def test_segments_are_sound(demo_corpus):
 
 def test_the_layout_is_found_and_each_text_file_is_read(demo_corpus):
     layout = find_layout(demo_corpus)
-    tracks = sound(read_unique_tracks(layout.unique_tracks))
+    tracks = sound(read_unique_tracks(layout.files["lists"]["unique_tracks"]))
     labels = sound(read_labels(layout.labels["msd_tagtraum_demo_cd2"]), PARAMETERS.broken_rows)
     lyrics = sound(read_counts(layout.lyrics), PARAMETERS.broken_rows)
     triplets = sound(read_triplets(layout.triplets.values()), PARAMETERS.broken_rows)
-    wrong = sound(read_mismatches(layout.mismatches))
-    reverse = sound(read_reverse_mapping(layout.reverse_mapping))
+    wrong = sound(read_mismatches(layout.files["lists"]["mismatches"]))
+    reverse = sound(read_reverse_mapping(layout.files["lyrics"]["reverse_mapping"]))
     assert len(layout.text_files()) == len(TEXT_FILES)
     assert tracks.track_id.is_unique and {p.stem for p in find_songs(demo_corpus)} < {
         *tracks.track_id
@@ -327,7 +327,9 @@ def test_broken_rows_are_set_aside_each_for_its_own_reason_and_change_nothing_el
 
 
 def test_the_files_of_songs_say_what_the_list_says(demo_corpus):
-    tracks = sound(read_unique_tracks(find_layout(demo_corpus).unique_tracks)).set_index("track_id")
+    tracks = sound(
+        read_unique_tracks(find_layout(demo_corpus).files["lists"]["unique_tracks"])
+    ).set_index("track_id")
     for path in whole_songs(demo_corpus):
         said, listed = read_song(path).metadata, tracks.loc[path.stem]
         assert (said["track_id"], said["song_id"]) == (path.stem, listed.song_id)

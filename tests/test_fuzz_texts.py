@@ -90,7 +90,6 @@ def small_blocks(block_bytes):
     """Files read in pieces of a few bytes, as real ones are in pieces of millions."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "READ_BYTES", block_bytes)
-        patch.setattr(lines, "BLOCK_BYTES", block_bytes)
         patch.setattr(lines, "LINE_BYTES", LONG)
         yield
 

@@ -16,8 +16,9 @@ from msd_genre.genres import (
     term_genre,
     weak_labels,
 )
+from msd_genre.lines import SET_ASIDE
 from msd_genre.songs import find_songs, read_song
-from msd_genre.sources import SET_ASIDE, SourceError
+from msd_genre.sources import SourceError
 
 
 @pytest.fixture

@@ -78,7 +78,6 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
 
 def test_a_line_of_ten_megabytes_costs_no_other_row(read, monkeypatch):
     monkeypatch.setattr(lines, "READ_BYTES", 1 << 16)
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 1 << 16)
     endless = b"x" * 10_000_000
     for start in (b"", b"user\tSOA1\t1\t", b"\0"):
         plays, aside = read(ROWS + start + endless + b"\n" + ROWS.replace(b"user", b"other"))
@@ -91,7 +90,6 @@ def test_the_wrong_file_is_given_up_early(tmp_path, monkeypatch):
     path = tmp_path / "triplets.txt"
     path.write_bytes(ROWS.replace(b"\t", b" "))
     monkeypatch.setattr(lines, "READ_BYTES", 1 << 10)
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 1 << 10)
     monkeypatch.setattr(lines, "ENOUGH", 100)
     expected = r"[1-9].. of [1-9].. rows cannot be used, most often: spaces for tabs. .* line 1,"
     with pytest.raises(PlaysError, match=expected):

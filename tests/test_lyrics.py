@@ -9,6 +9,7 @@ from gensim.models import KeyedVectors
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfTransformer
 
+from msd_genre.lines import SET_ASIDE
 from msd_genre.lyrics import (
     WEIGHTINGS,
     LyricError,
@@ -22,7 +23,7 @@ from msd_genre.lyrics import (
     stem_vectors,
     word_weights,
 )
-from msd_genre.sources import SET_ASIDE, SourceError
+from msd_genre.sources import SourceError
 
 HEAD = "# invented\n%the,danc,night,zzyx\n"
 

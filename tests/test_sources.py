@@ -66,13 +66,16 @@ def test_text_files_may_be_packed(tmp_path):
     assert layout.lyrics["train"].name == "mxm_dataset_train.txt.gz"
     assert layout.lyrics["test"].name == "mxm_dataset_test.txt"
     assert layout.triplets == {"train": tmp_path / "t/train_triplets.txt.gz"}
-    assert layout.unique_tracks.name == "unique_tracks.txt.gz" and layout.mismatches.suffix == ".gz"
+    lists = layout.files["lists"]
+    assert lists["unique_tracks"].name == "unique_tracks.txt.gz"
+    assert lists["mismatches"].suffix == ".gz"
     assert len(layout.text_files()) == 7
 
 
 def test_the_full_list_of_tracks_comes_before_that_of_the_subset(tmp_path):
     touch(tmp_path, "AdditionalFiles/subset_unique_tracks.txt", "z/unique_tracks.txt.gz")
-    assert find_layout(tmp_path).unique_tracks == tmp_path / "z/unique_tracks.txt.gz"
+    lists = find_layout(tmp_path).files["lists"]
+    assert lists["unique_tracks"] == tmp_path / "z/unique_tracks.txt.gz"
 
 
 def test_what_is_missing_names_the_command_that_gets_it(tmp_path):
@@ -87,4 +90,5 @@ def test_the_real_folder(real_msd):
     layout = find_layout(real_msd)
     assert layout.songs == real_msd / "data"
     assert set(layout.lyrics) == {"train", "test"} and set(layout.triplets) == {"train", "visible"}
-    assert layout.unique_tracks.name == "unique_tracks.txt" and len(layout.text_files()) == 8
+    assert layout.files["lists"]["unique_tracks"].name == "unique_tracks.txt"
+    assert len(layout.text_files()) == 8
