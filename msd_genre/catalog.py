@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from .genres import KNOWN_GENRES, read_labels, weak_labels
+from .genres import KNOWN_GENRES, label_source, read_labels, weak_labels
 from .lyrics import read_counts, read_reverse_mapping
 from .plays import play_counts, read_mismatches
 from .runs import Run, value_digest, write_json
@@ -42,7 +42,7 @@ STEPS = {
 
 # %% ../nbs/api/20_catalog.ipynb #a4eb663e
 DEFAULTS = {
-    "labels": "tagtraum",  # or "artist_terms": weak labels from the song files themselves
+    "labels": "tagtraum",  # from a .cls file, whoever made it; or "artist_terms": weak labels
     "label_file": None,  # stem of the .cls file; None: the only one there is
     "genres": "known",  # labels with other genre names are set aside; "any": none are
     "minority": "ignore",  # or "drop": leave out songs that have a second, minority genre
@@ -127,11 +127,17 @@ def make_labels(
     layout: Layout,  # the raw files
     options: dict,  # from `catalog_options`
 ) -> str:  # the artefact: labels.parquet
-    "The genre of each track in the label file that the options name."
+    "Parse the label file that the options name, and record in the stamp whose labels these are."
     known = KNOWN_GENRES if options["genres"] == "known" else None
     path = label_file(layout, options["label_file"])
-    return _make_table(run, "labels", {"labels": path}, read_labels, path, known,
-                       genres=options["genres"])
+    source = label_source(path)
+
+    def read() -> tuple[pd.DataFrame, pd.DataFrame]:
+        labels, aside = read_labels(path, known)
+        return labels.assign(genre_source=source), aside
+
+    run.record(labels={"source": source, "file": path.name})
+    return _make_table(run, "labels", {"labels": path}, read, genres=options["genres"])
 
 
 def lyric_parts(
@@ -266,6 +272,8 @@ def read_parts(
     found = {"songs": "songs"}
     if options["labels"] == "tagtraum":
         found["labels"] = make_labels(run, layout, options)
+    else:
+        run.record(labels={"source": "artist_terms", "file": None})
     if parts := lyric_parts(layout, options):
         found["lyrics"] = make_lyrics(run, layout, parts)
     if options["n_most_played"] or layout.triplets:
@@ -279,7 +287,7 @@ def read_parts(
 
     def read() -> Parts:
         if options["labels"] == "tagtraum":
-            labels = table("labels", "labels", None).assign(genre_source="tagtraum")
+            labels = table("labels", "labels", None)
         else:
             labels = weak_labels(run.read("songs/terms.parquet")).assign(genre_minority=None)
         return Parts(
