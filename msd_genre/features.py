@@ -8,6 +8,7 @@ __all__ = ['FRAMES', 'LAGS', 'recording_digests', 'build_store', 'FeatureError',
 
 # %% ../nbs/api/21_features.ipynb #207d8129
 import hashlib
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from .catalog import catalog_options, data_layout, kept, lyric_parts, make_lyrics
 from .lyrics import load_vectors, stem_vectors
-from .runs import Run
+from .runs import Run, report_command
 from .scan import ARRAYS, summary_names
 from .songs import Segments
 
@@ -111,8 +112,9 @@ class Store:
     def recordings(self) -> np.ndarray:  # (n,) str, see `recording_digests`
         "A digest of each song's frames. Raises `FeatureError` for a store of an older version."
         if "recording" not in self.file:
-            raise FeatureError(f"{self.file.filename} holds no digests of recordings: an older "
-                               "version made it; run `msd-genre report` again")
+            path = Path(self.file.filename)
+            raise FeatureError(f"{path} holds no digests of recordings: an older version made it; "
+                               f"run {_command(path.parent)} again")
         return np.array(self.file["recording"].asstr()[:], "U32")
 
     def rows(
@@ -143,13 +145,18 @@ class Store:
         return (slice(i, min(i + size, self.n)) for i in range(0, self.n, size))
 
 
+def _command(folder: Path) -> str:
+    "Return the command that rebuilds the run of a feature store."
+    return f"`{shlex.join(report_command(folder.resolve().parent))}`"
+
+
 def open_store(
     folder: str | Path,  # an artefact `features`
 ) -> Store:
     "Open a feature store for reading. Raises `FeatureError` if there is none."
     path = Path(folder) / "store.h5"
     if not path.is_file():
-        raise FeatureError(f"no feature store in {folder}: `msd-genre report` builds it")
+        raise FeatureError(f"no feature store in {folder}: run {_command(path.parent)}")
     file = h5py.File(path)
     ids = np.array(file["track_id"].asstr()[:], "U")
     arrays = {name: file[name] for name in ARRAYS}

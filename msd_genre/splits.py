@@ -11,6 +11,7 @@ __all__ = ['PARTS', 'PROTOCOLS', 'NEEDED', 'TELLING', 'KINDS', 'DECLARED', 'prot
 # %% ../nbs/api/30_splits.ipynb #54d06825
 import math
 import re
+import shlex
 import unicodedata
 import warnings
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from .catalog import kept
 from .features import open_store
-from .runs import Run
+from .runs import Run, report_command
 
 # %% ../nbs/api/30_splits.ipynb #075bbc6f
 PARTS = ("train", "validation", "test")
@@ -554,8 +555,8 @@ def _leaking(split: pd.DataFrame, catalog: pd.DataFrame) -> dict[tuple[str, str]
     if len(unknown):
         raise SplitError(
             f"{unknown.nunique()} of the split's {split.track_id.nunique()} tracks are not among "
-            f"the catalog's kept songs, such as {unknown.iloc[0]}: the split is older. Run chapter "
-            "03 again"
+            f"the catalog's kept songs, such as {unknown.iloc[0]}: the split is older. Make it "
+            "again from this catalog"
         )
     seen_in = {"validation": ["train"], "test": ["train", "validation"]}
     seen = {part: split.part.isin(others).to_numpy() for part, others in seen_in.items()}
@@ -606,7 +607,7 @@ def refuse_leaks(
             for kind, part, rows in wrong[["kind", "part", "count"]].itertuples(index=False)]
     raise LeakError(
         f"the split {name!r}, fold {fold}, leaks: {'; '.join(said)}. Make it again from this "
-        "catalog (chapter 03), or choose a protocol that declares this leak"
+        "catalog, or choose a protocol that declares this leak"
     )
 
 # %% ../nbs/api/30_splits.ipynb #49bfbe4b
@@ -626,19 +627,26 @@ def open_split(
     protocol: str,  # as it stands in the split: "artist", or "artist-natural"
     fold: int,
 ) -> pd.DataFrame:  # protocol, fold, part, track_id, copies; all rows, also those of 0 copies
-    """A split of the run that leaks nothing but what its protocol declares.
+    """Return a split of the run, after a check that it leaks only what its protocol declares.
 
-    Raises `SplitError` with the splits that there are, and `LeakError`.
+    Raises `SplitError` with the splits that there are, and `LeakError`; both name the command that
+    rebuilds the split of this run.
     """
-    split = run.read("split.parquet")
+    split, command = run.read("split.parquet"), f"`{shlex.join(report_command(run.dir))}`"
     chosen = split[(split.protocol == protocol) & (split.fold == fold)].reset_index(drop=True)
     if chosen.empty:
         there = split[["protocol", "fold"]].drop_duplicates().itertuples(index=False)
         raise SplitError(
             f"no split {protocol!r}, fold {fold}, in the run; there is "
-            f"{', '.join(f'{one} fold {number}' for one, number in there)}"
+            f"{', '.join(f'{one} fold {number}' for one, number in there)}. Add it to the parameters "
+            "`protocols`, `folds`, `resamplings` or `official` of the splits in "
+            f"{run.params.get('params_file', 'the parameter file')}, then run {command}"
         )
-    refuse_leaks(chosen, kept_songs(run))
+    try:
+        refuse_leaks(chosen, kept_songs(run))
+    except SplitError as error:
+        path = run.dir / "split.parquet"
+        raise type(error)(f"{error}. To rebuild it, remove {path} and run {command}") from error
     return chosen
 
 
