@@ -224,8 +224,8 @@ def resample(
     train: pd.DataFrame,  # track_id, genre of the train part
     rng: np.random.Generator,
     *,
-    largest: int | None = 4000,  # rows of the largest genre; None: each of its songs once
-    others: int | None = 1000,  # rows of each other genre; None: each of their songs once
+    largest: int | None,  # rows of the largest genre; None: each of its songs once
+    others: int | None,  # rows of each other genre; None: each of their songs once
 ) -> pd.Series:  # int, copies of each song (0: not drawn), indexed like `train`
     "How often each train song stands in the resampled train part."
     copies = pd.Series(1, index=train.index, name="copies")
@@ -297,19 +297,19 @@ def make_split(
     test_share: float = 0.2,  # of the songs; `artist`: of each fold, so 1/2, 1/3, 1/4 ...
     validation_share: float = 0.3,  # of the train part (`as_coded`: of its resampled rows)
     fold: int = 0,  # `artist`: which fold is tested; else: which random draw
-    largest: int | None = 4000,  # rows of the largest genre in train; None: as it is
-    others: int | None = 1000,  # rows of each other genre in train; None: as they are
+    largest: int | None = None,  # rows of the largest genre in train; None: each song once
+    others: int | None = None,  # rows of each other genre; None, `as_coded`: 4000 and 1000
     min_songs: int = 10,  # genres with this many songs or fewer in the train part are dropped
     allow_absent: bool = False,  # True: a genre kept may have no validation or no test song
     name: str | None = None,  # in the table; None: the protocol's, else "<protocol>-..."
     listed: pd.DataFrame | None = None,  # `official`: `read_lists`
 ) -> pd.DataFrame:  # protocol, fold, part, track_id, copies
-    """Splits the songs by `protocol` and resamples train.
+    """Split the songs by `protocol`, and resample train where a size is given.
 
-    Sorted by part and track. `copies` is 1 in a part that is not resampled. Raises `SplitError`
-    for an unknown protocol, shares or sizes out of range, lists that do not fit the catalog, and,
-    unless `allow_absent`, where a protocol other than `as_coded` leaves a genre without a song in
-    a part.
+    `as_coded` always resamples: by default to 4000 and 1000 rows, as the write-up's code did.
+    Sorted by part and track. Raises `SplitError` for an unknown protocol, shares or sizes out of
+    range, lists that do not fit the catalog, and, unless `allow_absent`, where a protocol other
+    than `as_coded` leaves a genre without a song in a part.
     """
     _check_choices(protocol, seed, fold, test_share, validation_share, largest, others)
     _check_names(protocol, name, listed)
@@ -324,7 +324,10 @@ def make_split(
             f"fewer than two genres have more than {min_songs} train songs: "
             f"{genres.value_counts().to_dict()}; lower min_songs or add songs"
         )
-    train, sizes = songs[large & ~test], {"largest": largest, "others": others}
+    train = songs[large & ~test]
+    if protocol == "as_coded":
+        largest, others = largest or 4000, others or 1000
+    sizes = {"largest": largest, "others": others}
     rng = _stream(seed, "resample", fold)
     if protocol == "as_coded":
         parts = _parts_as_coded(train, validation_share, rng, sizes)

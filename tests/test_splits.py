@@ -156,7 +156,7 @@ def test_artists_are_as_large_in_each_part():
 
 
 def test_train_has_the_rows_asked_and_copies_only_where_a_genre_is_short(published_catalog):
-    split = splits.make_split(published_catalog, "artist", 1)
+    split = splits.make_split(published_catalog, "artist", 1, largest=4000, others=1000)
     train = split[split.part == "train"].merge(published_catalog)
     by_genre = train.groupby("genre").copies.agg(["size", "sum", "max"])
     assert by_genre["sum"].pop("Rock") == 4000
@@ -165,6 +165,20 @@ def test_train_has_the_rows_asked_and_copies_only_where_a_genre_is_short(publish
     assert (by_genre["max"].drop("Rock")[size >= 1000] == 1).all()
     assert (by_genre["max"].drop("Rock")[size < 1000] > 1).all()
     assert (split[split.part != "train"].copies == 1).all()
+
+
+@pytest.mark.parametrize("protocol", ["as_written", "artist", "official"])
+def test_nothing_is_resampled_unless_asked(catalog, protocol):
+    listed = lists_of(catalog) if protocol == "official" else None
+    split = splits.make_split(catalog, protocol, 1, listed=listed, min_songs=4)
+    assert (split.copies == 1).all() and len(split) <= len(catalog)
+
+
+def test_as_coded_is_resampled_as_the_write_up_did(catalog):
+    split = splits.make_split(catalog, "as_coded", 1)
+    same = splits.make_split(catalog, "as_coded", 1, largest=4000, others=1000)
+    pd.testing.assert_frame_equal(split, same)
+    assert split[split.part != "test"].copies.sum() == 4000 + 3 * 1000
 
 
 def test_sizes_of_none_leave_train_as_it_is(catalog):
