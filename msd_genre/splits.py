@@ -641,8 +641,8 @@ def open_split(
         there = split[["protocol", "fold"]].drop_duplicates().itertuples(index=False)
         raise SplitError(
             f"no split {protocol!r}, fold {fold}, in the run; there is "
-            f"{', '.join(f'{one} fold {number}' for one, number in there)}. Add it to the parameters "
-            "`protocols`, `folds`, `resamplings` or `official` of the splits in "
+            f"{', '.join(f'{one} fold {number}' for one, number in there)}. Add it to "
+            "`protocols`, `folds`, `resamplings` or `official`, the parameters of the splits in "
             f"{run.params.get('params_file', 'the parameter file')}, then run {command}"
         )
     try:
