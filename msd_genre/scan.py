@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['N_TIMBRE', 'N_SUMMARY', 'ARRAYS', 'PATIENCE', 'cut', 'summary_names', 'summarize', 'reading_code', 'ScanError',
-           'scan_options', 'Recipe', 'split', 'read_shard', 'write_shard', 'Task', 'run_task', 'open_client',
-           'check_workers', 'run_tasks', 'merge', 'song_files', 'scan_songs']
+           'scan_options', 'Recipe', 'split', 'read_shard', 'write_shard', 'run_task', 'open_client', 'check_workers',
+           'run_tasks', 'merge', 'song_files', 'scan_songs']
 
 # %% ../nbs/api/15_scan.ipynb #d7949711
 import errno
@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -213,14 +214,6 @@ def write_shard(
 _TOPIC = "msd_genre scan"  # under which workers report their progress
 
 
-@dataclass(frozen=True)
-class Task:
-    "Work for one worker: a shard of a place that can be read in any order, or a whole stream."
-    place: Place  # where the songs lie
-    files: tuple[SongFile, ...]  # of the shard; none: all that the stream holds
-    prefix: str  # what `path` begins with in the tables
-
-
 def _members(place: Place, recipe: Recipe) -> Iterator[tuple[SongFile, Callable[[], Song]]]:
     "Yield the songs of an archive; if it breaks off, a last entry that fails when it is read."
     try:
@@ -235,22 +228,23 @@ def _fail(error: SongError) -> NoReturn:
 
 
 def run_task(
-    task: Task,
+    place: Place,  # where the songs lie
+    files: list[SongFile],  # of one shard; a place that streams is read as a whole
+    prefix: str,  # what `path` begins with in the tables
     recipe: Recipe,
     folder: Path,  # holds the shards
 ) -> list[str]:  # names of the shards, in order
     "Make the shards of a task that are not there; runs on a worker."
     from distributed import get_worker
 
-    place, names = task.place, []
-    shards: Iterable[list] = [[(file, partial(place.read, file, terms=recipe.terms))
-                               for file in task.files]]
+    names = []
+    shards: Iterable = [[(file, partial(place.read, file, terms=recipe.terms)) for file in files]]
     for songs in split(_members(place, recipe), recipe) if place.streams else shards:
         name = recipe.name([file for file, _ in songs])
-        if not (there := (folder / name).is_dir()):
-            write_shard(songs, recipe, task.prefix, folder / name)
+        if not (folder / name).is_dir():
+            write_shard(songs, recipe, prefix, folder / name)
         rejected = pq.read_metadata(folder / name / "rejected.parquet").num_rows
-        get_worker().log_event(_TOPIC, {"songs": len(songs), "rejected": rejected, "there": there})
+        get_worker().log_event(_TOPIC, {"songs": len(songs), "rejected": rejected})
         names.append(name)
     return names
 
@@ -294,11 +288,6 @@ def open_client(
         yield client
 
 
-def _look(folder: Path) -> tuple[bool, str]:
-    "Return whether a worker sees a folder, and which code it has."
-    return folder.is_dir(), reading_code()
-
-
 def check_workers(
     client: "Client",
     folder: Path,  # where shards are to be written
@@ -313,7 +302,7 @@ def check_workers(
         address = getattr(client.scheduler, "address", "at no address")
         raise ScanError(f"the Dask scheduler {address} has no workers: start some with "
                         f"`dask worker {address}`") from error
-    for worker, (sees, code) in client.run(_look, folder).items():
+    for worker, (sees, code) in client.run(lambda: (folder.is_dir(), reading_code())).items():
         if not sees:
             raise ScanError(
                 f"worker {worker} does not see {folder}: a cluster needs the run's folder on a "
@@ -325,7 +314,7 @@ def check_workers(
 
 def run_tasks(
     client: "Client",
-    tasks: list[Task],
+    tasks: list[tuple],  # what `run_task` takes first: place, files, prefix
     recipe: Recipe,
     folder: Path,  # holds the shards
 ) -> list[str]:  # names of the shards, in the order of the tasks
@@ -341,10 +330,10 @@ def run_tasks(
         try:
             names[number] = future.result()
         except KilledWorker as error:
-            task = tasks[number]
-            which = f"{task.files[0].path} to {task.files[-1].path}" if task.files else "its songs"
+            place, files, _ = tasks[number]
+            which = f"{files[0].path} to {files[-1].path}" if files else "its songs"
             raise ScanError(
-                f"several workers died one after the other over {which} in {task.place.address}: "
+                f"several workers died one after the other over {which} in {place.address}: "
                 "their memory was too small, or one of these files breaks the reader; move them "
                 "away and go on with the same command"
             ) from error
@@ -353,7 +342,7 @@ def run_tasks(
     for number, task in enumerate(tasks):
         if number >= most:
             collect(next(running))
-        future = client.submit(run_task, task, recipe, folder, pure=False)
+        future = client.submit(run_task, *task, recipe, folder, pure=False)
         numbers[future.key] = number
         running.add(future)
     for future in running:
@@ -429,10 +418,10 @@ def song_files(
     return _files_digest([file for *_, seen in _listed(run, layout) for file in seen])
 
 
-def _check_disk(folder: Path, tasks: list[Task], recipe: Recipe) -> None:
+def _check_disk(folder: Path, tasks: list[tuple], recipe: Recipe) -> None:
     "Raise `ScanError` where the disk has no room for the songs that are still to be read."
-    n_songs = sum(len(task.files) for task in tasks
-                  if task.files and not (folder / recipe.name(list(task.files))).is_dir())
+    n_songs = sum(len(files) for _, files, _ in tasks
+                  if files and not (folder / recipe.name(files)).is_dir())
     needed = n_songs * 4 * (recipe.n_frames * (12 + N_TIMBRE + 1) + N_SUMMARY)
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -456,14 +445,14 @@ def scan_songs(
     """
     recipe = Recipe(**scan_options(run.params.get("features", {})), terms=terms,
                     code=reading_code())
-    tasks: list[Task] = []
+    tasks: list[tuple] = []
     seen: list[tuple] = []
     for place, prefix, files, state in _listed(run, layout):
         shards = [[]] if place.streams else split(((file,) for file in files), recipe)
-        tasks += [Task(place, tuple(file for (file,) in shard), prefix) for shard in shards]
+        tasks += [(place, [file for (file,) in shard], prefix) for shard in shards]
         seen += state
-    unknown = any(task.place.streams for task in tasks)
-    n_songs = None if unknown else sum(len(task.files) for task in tasks)
+    unknown = any(place.streams for place, *_ in tasks)
+    n_songs = None if unknown else sum(len(files) for _, files, _ in tasks)
     run.record(song_files=_files_digest(seen))
 
     def build(path: Path) -> None:
@@ -473,10 +462,14 @@ def scan_songs(
             shard.rename(work / shard.name)
         _check_disk(work, tasks, recipe)
         try:
-            with (open_client(len(tasks), n_songs, workers, scheduler, work.parent / "dask")
-                  as client, _progress(client, n_songs)):
+            with (
+                open_client(len(tasks), n_songs, workers, scheduler, path.parent / "dask") as client,
+                tqdm(total=n_songs, desc="reading songs", unit=" songs", disable=None) as bar,
+            ):
                 check_workers(client, work, recipe)
+                client.subscribe_topic(_TOPIC, partial(_show, bar, Counter()))
                 names = run_tasks(client, tasks, recipe, work)
+                client.unsubscribe_topic(_TOPIC)
         except OSError as error:
             why = "the disk is full" if error.errno == errno.ENOSPC else str(error)
             raise ScanError(f"the scan stopped: {why}. The shards that are whole are kept in "
@@ -490,18 +483,9 @@ def scan_songs(
     return run.make("songs", build, params=went_in, modules=["scan"])
 
 
-@contextmanager
-def _progress(client: "Client", n_songs: int | None) -> Iterator[None]:
-    "Show a bar of songs read and rejected, and of the time that is left."
-    rejected = 0
-    with tqdm(total=n_songs, desc="reading songs", unit=" songs", disable=None) as bar:
-
-        def show(event: tuple[float, dict]) -> None:
-            nonlocal rejected
-            rejected += event[1]["rejected"]
-            bar.set_postfix_str(f"{rejected:,} rejected" if rejected else "", refresh=False)
-            bar.update(event[1]["songs"])
-
-        client.subscribe_topic(_TOPIC, show)
-        yield
-        client.unsubscribe_topic(_TOPIC)
+def _show(bar: tqdm, read: Counter, event: tuple[float, dict]) -> None:
+    "Show in a bar how many songs were read and rejected."
+    read.update(event[1])
+    if read["rejected"]:
+        bar.set_postfix_str(f"{read['rejected']:,} rejected", refresh=False)
+    bar.update(event[1]["songs"])
