@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import sparse
 from tqdm import tqdm
 
-from .catalog import catalog_options, data_layout, kept, lyric_parts, make_lyrics
+from .catalog import data_layout, kept, make_lyrics
 from .lyrics import load_vectors, stem_vectors
 from .runs import Run, report_command
 from .scan import ARRAYS, summary_names
@@ -245,9 +245,7 @@ def build_lyrics(
     vectors: str = "glove-6b-50d",  # what `lyrics.load_vectors` takes
 ) -> Path:  # counts.npz, stems.parquet, stem_vectors.npy
     "Build the counts of stems for the songs of the store, and a vector for each stem."
-    layout = data_layout(run)
-    parts = lyric_parts(layout, catalog_options(run.params.get("catalog", {})))
-    text = make_lyrics(run, layout, parts) if parts else None
+    text = make_lyrics(run, data_layout(run))
 
     def build(path: Path) -> None:
         track_ids = open_store(run.path("features")).track_ids

@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -319,18 +319,16 @@ def run_tasks(
     folder: Path,  # holds the shards
 ) -> list[str]:  # names of the shards, in the order of the tasks
     "Run all tasks, at most four per worker at a time."
-    from distributed import KilledWorker, as_completed
+    from distributed import KilledWorker
 
-    numbers: dict[str, int] = {}
-    names: dict[int, list[str]] = {}
-    running = as_completed()
+    names: list[str] = []
+    waiting: deque[tuple[tuple, Future]] = deque()
 
-    def collect(future: "Future") -> None:
-        number = numbers.pop(future.key)
+    def collect() -> None:
+        (place, files, _), future = waiting.popleft()
         try:
-            names[number] = future.result()
+            names.extend(future.result())
         except KilledWorker as error:
-            place, files, _ = tasks[number]
             which = f"{files[0].path} to {files[-1].path}" if files else "its songs"
             raise ScanError(
                 f"several workers died one after the other over {which} in {place.address}: "
@@ -339,15 +337,13 @@ def run_tasks(
             ) from error
 
     most = 4 * max(1, len(client.scheduler_info()["workers"]))
-    for number, task in enumerate(tasks):
-        if number >= most:
-            collect(next(running))
-        future = client.submit(run_task, *task, recipe, folder, pure=False)
-        numbers[future.key] = number
-        running.add(future)
-    for future in running:
-        collect(future)
-    return [name for number in sorted(names) for name in names[number]]
+    for task in tasks:
+        waiting.append((task, client.submit(run_task, *task, recipe, folder, pure=False)))
+        if len(waiting) >= most:
+            collect()
+    while waiting:
+        collect()
+    return names
 
 # %% ../nbs/api/15_scan.ipynb #b18a7894
 def merge(
@@ -463,7 +459,7 @@ def scan_songs(
         _check_disk(work, tasks, recipe)
         try:
             with (
-                open_client(len(tasks), n_songs, workers, scheduler, path.parent / "dask") as client,
+                open_client(len(tasks), n_songs, workers, scheduler, work / "dask") as client,
                 tqdm(total=n_songs, desc="reading songs", unit=" songs", disable=None) as bar,
             ):
                 check_workers(client, work, recipe)
