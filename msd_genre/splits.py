@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'KINDS', 'PROTOCOLS', 'protocol_of', 'SplitError', 'labelled_songs', 'plain_name', 'plain_title',
-           'artist_groups', 'recording_groups', 'kept_genres', 'cut', 'artist_folds', 'resample', 'read_lists',
-           'make_split', 'expand', 'training_folder', 'genre_parts', 'LeakError', 'leak_check', 'refuse_leaks',
-           'kept_songs', 'open_split', 'check_fitted', 'thin']
+           'artist_groups', 'recording_groups', 'cut', 'artist_folds', 'resample', 'read_lists', 'make_split', 'expand',
+           'training_folder', 'genre_parts', 'LeakError', 'leak_check', 'refuse_leaks', 'kept_songs', 'open_split',
+           'check_fitted', 'thin']
 
 # %% ../nbs/api/30_splits.ipynb #54d06825
 import math
@@ -144,15 +144,6 @@ def recording_groups(
         artist = pd.Series(artist_groups(songs).to_numpy(), songs.index)
         columns.append(artist + " " + _plain(songs.title, plain_title))
     return _groups(songs, "recording", "track_id", columns)
-
-# %% ../nbs/api/30_splits.ipynb #ecc7649c
-def kept_genres(
-    genres: pd.Series,  # genre of each song of the train part, before validation is cut
-    min_songs: int,  # a genre with this many songs or fewer is dropped
-) -> pd.Series:  # train songs of each genre kept, by name
-    "Return the genres that have enough songs in the train part to be learned."
-    counts = genres.value_counts()
-    return counts[counts > min_songs].sort_index()
 
 # %% ../nbs/api/30_splits.ipynb #a1df497b
 def cut(
@@ -308,12 +299,12 @@ def make_split(
     if protocol == "official":
         songs = _listed_songs(songs, listed)
     test = _test_part(songs, protocol, seed, fold, test_share, None if allow_absent else min_songs)
-    genres = songs.genre[~test]
-    large = songs.genre.isin(kept_genres(genres, min_songs).index)
+    n_train = songs.genre[~test].value_counts()
+    large = songs.genre.isin(n_train.index[n_train > min_songs])
     if songs.genre[large].nunique() < 2:
         raise SplitError(
-            f"fewer than two genres have more than {min_songs} train songs: "
-            f"{genres.value_counts().to_dict()}; lower min_songs or add songs"
+            f"fewer than two genres have more than {min_songs} train songs: {n_train.to_dict()}; "
+            "lower min_songs or add songs"
         )
     train, rng = songs[large & ~test], _stream(seed, "resample", fold)
     if protocol == "as_coded":
@@ -429,8 +420,8 @@ def _check_choices(
 
 def _check_genres(songs, chosen, min_songs, where, share_name) -> None:
     "Raise `SplitError` where a genre that train keeps has no song among the `chosen`."
-    learned = kept_genres(songs.genre[~chosen], min_songs).index
-    for genre in sorted(set(learned) - set(songs.genre[chosen])):
+    n_train = songs.genre[~chosen].value_counts()
+    for genre in sorted(set(n_train.index[n_train > min_songs]) - set(songs.genre[chosen])):
         of_genre = songs[songs.genre == genre]
         few = f", too few for {share_name}. Raise {share_name}, set" if share_name else ". Set"
         raise SplitError(
