@@ -8,6 +8,7 @@ __all__ = ['FRAMES', 'LAGS', 'recording_digests', 'build_store', 'FeatureError',
 
 # %% ../nbs/api/21_features.ipynb #207d8129
 import hashlib
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,9 @@ import pandas as pd
 from scipy import sparse
 from tqdm import tqdm
 
-from .catalog import catalog_options, data_layout, kept, lyric_parts, make_lyrics
+from .catalog import data_layout, kept, make_lyrics
 from .lyrics import load_vectors, stem_vectors
-from .runs import Run
+from .runs import Run, report_command
 from .scan import ARRAYS, summary_names
 from .songs import Segments
 
@@ -38,12 +39,6 @@ def recording_digests(
             if there[i] else "" for i in range(len(there))]
 
 # %% ../nbs/api/21_features.ipynb #e9f6b26d
-def _runs(rows: np.ndarray) -> Iterator[tuple[int, int]]:
-    "Where consecutive numbers begin and end, as positions in `rows`; HDF5 copies those at once."
-    ends = [*(np.flatnonzero(np.diff(rows) != 1) + 1), len(rows)]
-    return zip([0, *ends[:-1]], ends, strict=True)
-
-
 def _gather(
     songs: pd.DataFrame,  # track_id, shard, row; in the order of the store
     scanned: Path,  # the artefact `songs`
@@ -54,15 +49,12 @@ def _gather(
     recordings = np.empty(len(songs), "S32")
     with h5py.File(path, "w") as store:
         for name, part in tqdm(places, desc="gathering songs", unit=" shards", disable=None):
-            part = part.sort_values("to")
+            to = part["to"].to_numpy()  # rises, as HDF5 requires
             with h5py.File(scanned / name / "arrays.h5") as shard:
                 taken = {array: shard[array][:][part["row"].to_numpy()] for array in ARRAYS}
-            recordings[part["to"]] = recording_digests(*(taken[array] for array in FRAMES))
+            recordings[to] = recording_digests(*(taken[array] for array in FRAMES))
             for array, values in taken.items():
-                whole = store.require_dataset(array, (len(songs), *values.shape[1:]), "f4")
-                for start, end in _runs(part["to"].to_numpy()):
-                    first = part["to"].iloc[start]
-                    whole[first : first + end - start] = values[start:end]
+                store.require_dataset(array, (len(songs), *values.shape[1:]), "f4")[to] = values
         store.create_dataset("recording", data=recordings)
         store.create_dataset("track_id", data=songs["track_id"].to_numpy("S"))
         store.attrs["summary_names"] = summary_names()
@@ -71,7 +63,7 @@ def _gather(
 def build_store(
     run: Run,  # reads `songs/` and `catalog.parquet`, makes `features/`
 ) -> "Store":
-    "The feature store of a run's kept songs, or the one that is there. Raises `FeatureError`."
+    "Build the feature store of a run's kept songs, unless it is current. Raises `FeatureError`."
     songs = kept(run.read("catalog.parquet"))[["track_id"]]
     if songs.empty:
         raise FeatureError("the join kept no song: look at the funnel of the catalog, and at the "
@@ -111,8 +103,9 @@ class Store:
     def recordings(self) -> np.ndarray:  # (n,) str, see `recording_digests`
         "A digest of each song's frames. Raises `FeatureError` for a store of an older version."
         if "recording" not in self.file:
-            raise FeatureError(f"{self.file.filename} holds no digests of recordings: an older "
-                               "version made it; run `msd-genre report` again")
+            path = Path(self.file.filename)
+            raise FeatureError(f"{path} holds no digests of recordings: an older version made it; "
+                               f"run {_command(path.parent)} again")
         return np.array(self.file["recording"].asstr()[:], "U32")
 
     def rows(
@@ -143,13 +136,18 @@ class Store:
         return (slice(i, min(i + size, self.n)) for i in range(0, self.n, size))
 
 
+def _command(folder: Path) -> str:
+    "Return the command that rebuilds the run of a feature store."
+    return f"`{shlex.join(report_command(folder.resolve().parent))}`"
+
+
 def open_store(
     folder: str | Path,  # an artefact `features`
 ) -> Store:
     "Open a feature store for reading. Raises `FeatureError` if there is none."
     path = Path(folder) / "store.h5"
     if not path.is_file():
-        raise FeatureError(f"no feature store in {folder}: `msd-genre report` builds it")
+        raise FeatureError(f"no feature store in {folder}: run {_command(path.parent)}")
     file = h5py.File(path)
     ids = np.array(file["track_id"].asstr()[:], "U")
     arrays = {name: file[name] for name in ARRAYS}
@@ -160,7 +158,7 @@ LAGS = (1, 2, 4, 8, 16)  # segments
 
 
 def statistic_names() -> list[str]:  # as many as `song_statistics` returns; the first word: of what
-    "What each column of `song_statistics` holds."
+    "Return the name of each column of `song_statistics`."
     rows, columns = np.tril_indices(12)
     pairs = zip(rows + 1, columns + 1, strict=True)
     return [
@@ -182,7 +180,7 @@ def statistic_names() -> list[str]:  # as many as `song_statistics` returns; the
 def _log_matrices(
     covariance: np.ndarray,  # (n, 12, 12), of which the lower triangle is read
 ) -> np.ndarray:  # (n, 12, 12)
-    "Matrix logarithms; eigenvalues are lifted to a thousandth of the largest and to 1e-6."
+    "Return matrix logarithms, with eigenvalues of at least 1e-6 and a thousandth of the largest."
     values, vectors = np.linalg.eigh(covariance)
     values = np.maximum(values, np.maximum(1e-3 * values[:, -1:], 1e-6))
     return (vectors * np.log(values)[:, None]) @ vectors.swapaxes(1, 2)
@@ -191,7 +189,7 @@ def _log_matrices(
 def _chroma_habits(
     chroma: np.ndarray,  # (n, n_frames, 12) float32 in [0, 1]; zeros after a song's end
 ) -> np.ndarray:  # (n, 15): energy by interval, correlation at `LAGS`, entropy, loud classes
-    "What chroma is like in any key."
+    "Describe chroma whatever the key."
     there = chroma.max(axis=2) > 0
     n = np.maximum(there.sum(axis=1), 1)
     shares = chroma / np.maximum(chroma.sum(axis=2, keepdims=True), 1e-9)
@@ -211,23 +209,21 @@ def song_statistics(
     chroma: np.ndarray,  # (n, n_frames, 12) float32 in [0, 1]; zeros after a song's end
     facts: pd.DataFrame,  # n rows: key, mode, tempo_bpm, loudness_db, duration_s, n_segments
 ) -> np.ndarray:  # (n, len(statistic_names())) float32; NaN where a fact is not known
-    "Whole-song statistics in the form that a linear model can use, see above."
-    names = pd.Series(np.arange(summary.shape[1]), summary_names())
-    part = {kind: summary[:, names[names.index.str.startswith(kind)]].astype(float) for kind in (
-        "timbre mean", "timbre covariance", "timbre step", "chroma deviation", "segment length")}
-    relative = summary[:, names[names.index.str.endswith("above the key")]]
+    "Return whole-song statistics in the form that a linear model can use, see above."
+    mean, spread, step, _, deviation, relative, length = np.split(
+        summary.astype(float), [12, 90, 102, 114, 126, 138], axis=1)  # fmt: skip
     covariance = np.zeros((len(summary), 12, 12))
     lower = np.tril_indices(12)
-    covariance[:, *lower] = part["timbre covariance"]
+    covariance[:, *lower] = spread
     log = _log_matrices(covariance)[:, *lower]
     turned = (np.arange(12) + facts["key"].to_numpy(int)[:, None]) % 12
     known = {name: facts[name].to_numpy(float, na_value=np.nan) for name in (
         "tempo_bpm", "loudness_db", "duration_s", "mode", "n_segments")}
     positive = {name: np.log(np.where(value > 0, value, np.nan)) for name, value in known.items()}
     return np.column_stack([
-        part["timbre mean"], log, np.log(part["timbre step"] + 0.01), relative,
-        np.take_along_axis(part["chroma deviation"], turned, axis=1), _chroma_habits(chroma),
-        part["segment length"], positive["tempo_bpm"], known["loudness_db"],
+        mean, log, np.log(step + 0.01), relative,
+        np.take_along_axis(deviation, turned, axis=1), _chroma_habits(chroma),
+        length, positive["tempo_bpm"], known["loudness_db"],
         positive["duration_s"], known["mode"], positive["n_segments"] - positive["duration_s"],
     ]).astype(np.float32)  # fmt: skip
 
@@ -237,48 +233,32 @@ def load_statistics(
     catalog: pd.DataFrame,  # has the tracks of the store
     rows: np.ndarray | None = None,  # (k,) int, of the store; None: all, in its order
 ) -> np.ndarray:  # (k, len(statistic_names())) float32
-    "`song_statistics` of songs of the store, a block at a time."
+    "Compute `song_statistics` of songs of the store, with one block of chroma in memory at a time."
     facts = catalog.set_index("track_id").loc[store.track_ids]
-    rows = np.arange(store.n) if rows is None else np.asarray(rows)
-    order, taken = np.argsort(rows, kind="stable"), np.empty((len(rows), len(statistic_names())))
-    for block in store.batches():
-        first, last = np.searchsorted(rows[order], [block.start, block.stop])
-        if first < last:
-            made = song_statistics(store.summary[block], store.chroma[block], facts.iloc[block])
-            wanted = order[first:last]
-            taken[wanted] = made[rows[wanted] - block.start]
-    return taken.astype(np.float32)
+    made = [song_statistics(store.summary[block], store.chroma[block], facts.iloc[block])
+            for block in store.batches()]
+    return np.concatenate(made)[slice(None) if rows is None else rows]
 
 # %% ../nbs/api/21_features.ipynb #36283dd2
-def _bags(
-    run: Run,
-    text: str | None,  # the artefact of all lyrics; None: there are none
-    track_ids: np.ndarray,  # (n,) of the store
-) -> tuple[sparse.csr_array, dict[str, str]]:  # (n, n_stems); stem -> word
-    "The bags of words of these tracks, zeros where a track has none."
-    if text is None:
-        return sparse.csr_array((len(track_ids), 2), dtype=np.float32), {"": "", " ": ""}
-    counts, tracks = run.read(f"{text}/counts.npz"), run.read(f"{text}/tracks.parquet")
-    found = pd.Series(np.arange(len(tracks)), tracks["track_id"]).reindex(track_ids)
-    there = sparse.diags_array(found.notna().to_numpy(np.float32))
-    aligned = there @ counts[found.fillna(0).to_numpy(int)]
-    return sparse.csr_array(aligned), dict(run.read(f"{text}/words.json"))
-
-
 def build_lyrics(
     run: Run,  # reads `features/`, makes `lyrics/`
     vectors: str = "glove-6b-50d",  # what `lyrics.load_vectors` takes
 ) -> Path:  # counts.npz, stems.parquet, stem_vectors.npy
-    "Counts of stems for the songs of the store, and a vector for each stem."
-    layout = data_layout(run)
-    parts = lyric_parts(layout, catalog_options(run.params.get("catalog", {})))
-    text = make_lyrics(run, layout, parts) if parts else None
+    "Build the counts of stems for the songs of the store, and a vector for each stem."
+    text = make_lyrics(run, data_layout(run))
 
     def build(path: Path) -> None:
-        aligned, words = _bags(run, text, open_store(run.path("features")).track_ids)
+        track_ids = open_store(run.path("features")).track_ids
+        counts, words = sparse.csr_array((len(track_ids), 2), dtype=np.float32), {"": "", " ": ""}
+        if text is not None:
+            tracks, words = run.read(f"{text}/tracks.parquet"), dict(run.read(f"{text}/words.json"))
+            found = pd.Series(np.arange(len(tracks)), tracks["track_id"]).reindex(track_ids)
+            sung = sparse.diags_array(found.notna().to_numpy(np.float32))  # zeros for the others
+            counts = run.read(f"{text}/counts.npz")[found.fillna(0).to_numpy(int)]
+            counts = sparse.csr_array(sung @ counts)
         matrix, how = stem_vectors(list(words), words, load_vectors(vectors))
         path.mkdir()
-        sparse.save_npz(path / "counts.npz", aligned)
+        sparse.save_npz(path / "counts.npz", counts)
         np.save(path / "stem_vectors.npy", matrix)
         table = pd.DataFrame({"stem": words.keys(), "word": words.values(), "found": how})
         table.to_parquet(path / "stems.parquet")

@@ -312,10 +312,11 @@ def _card(
     offset = predictor.recipe["offset"]
     limits = LIMITS.format(n_frames=predictor.recipe["n_frames"], n_stems=len(predictor.stems),
                            offset=f" from segment {offset} on" if offset else "")
-    labels = run.params.get("catalog", {}).get("labels", "tagtraum")
+    labels = run.stamp.get("labels", {"source": "not recorded", "file": None})  # an older run
+    source = labels["source"] + (f" (`{labels['file']}`)" if labels["file"] else "")
     return "\n\n".join([
         f"# {predictor.name}", "Genres of a song from its sound and its lyrics.",
-        f"## Data\n\nTrained on {kind}; labels: {labels}. Fingerprint of the data: "
+        f"## Data\n\nTrained on {kind}; labels: {source}. Fingerprint of the data: "
         f"`{run.stamp.get('data')}`.",
         f"## Protocol\n\nSplit `{plan['protocol']}`, fold {plan['fold']}, seed {plan['seed']}, "
         f"{plan['epochs']} epochs. Genres: {', '.join(predictor.classes)}. The answer is the most "

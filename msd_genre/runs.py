@@ -293,7 +293,7 @@ class Run:
             self._build(name, build, key)
             digest = {"digest": file_digest(path)}
             self._sidecar(name).parent.mkdir(exist_ok=True)
-            data = {k: self.stamp.get(k) for k in ("data", "fictional")}
+            data = {k: self.stamp.get(k) for k in ("data", "fictional", "labels")}
             stamp = {"stamp": make_stamp(self.seed) | data}
             write_json({"key": key, **went_in, **digest, **stamp}, self._sidecar(name))
         self._trace(name)
@@ -368,11 +368,10 @@ def create_run(
     for left in folder.glob(".*.json-*"):  # of a writing that was killed
         left.unlink(missing_ok=True)
     known = json.loads(p.read_text()) if (p := folder / "stamp.json").is_file() else {}
-    kept = {k: known[k] for k in ("data", "fictional") if k in known}
+    kept = {k: known[k] for k in ("data", "fictional", "labels") if k in known}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True))
     write_json(make_stamp(params["seed"]) | kept, folder / "stamp.json")
     return Run(folder)
-
 
 # %% ../nbs/api/05_runs.ipynb #7be0d14c
 def _notebook() -> Any | None:

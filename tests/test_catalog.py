@@ -44,7 +44,7 @@ def test_what_is_kept_passed_every_step(joined):
     kept = catalog.kept(joined[1])
     assert kept["genre"].notna().all() and kept["has_lyrics"].all()
     assert (kept["n_segments"] > 300).all()
-    assert (kept["genre_source"] == "tagtraum").all()
+    assert set(kept["genre_source"]) == {"fictional labels in the layout of tagtraum CD2"}
 
 
 def test_broken_songs_are_set_aside_with_their_reason_and_no_row(demo_corpus, tmp_path):
@@ -127,6 +127,36 @@ def test_several_label_files_have_to_be_chosen_from(demo_corpus, tmp_path):
         catalog.build_catalog(make_run(tmp_path, corpus))
     chosen = make_run(tmp_path, corpus, label_file="other")
     assert len(catalog.kept(catalog.build_catalog(chosen)))
+
+
+@pytest.mark.parametrize(
+    "file, source",
+    [
+        ("msd_tagtraum_cd1.cls", "tagtraum CD1"),
+        ("msd_tagtraum_cd2c.cls", "tagtraum CD2C"),
+        ("msd-MAGD-genreAssignment.cls", "MAGD"),
+        ("msd-topMAGD-genreAssignment.cls", "top-MAGD"),
+        ("msd-MASD-styleAssignment.cls", "MASD"),
+        ("my.genres.cls", "my.genres"),
+    ],
+)
+def test_labels_are_reported_with_the_source_that_their_file_has(
+    demo_corpus, tmp_path, file, source
+):
+    "The option `labels: tagtraum` means a .cls file: whose labels these are, the file decides."
+    corpus = shutil.copytree(demo_corpus, tmp_path / "corpus")
+    one = next(corpus.glob("tagtraum/*.cls"))
+    run = make_run(tmp_path, corpus, labels="tagtraum")
+    catalog.build_catalog(run)
+    one.rename(one.with_name(file))
+    table = catalog.build_catalog(run)
+    assert set(table["genre_source"].dropna()) == {source}
+    labels = {"source": source, "file": file}
+    assert run.stamp["labels"] == labels == make_run(tmp_path, corpus).stamp["labels"]
+    assert run.sidecars()["catalog.parquet"]["stamp"]["labels"] == labels
+    weak = make_run(tmp_path, corpus, labels="artist_terms")
+    catalog.build_catalog(weak)
+    assert weak.stamp["labels"] == {"source": "artist_terms", "file": None}
 
 
 def test_the_join_is_made_again_only_when_something_changed(joined):

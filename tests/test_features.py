@@ -76,7 +76,7 @@ def test_a_store_of_an_older_version_says_that_it_has_no_digests(built, tmp_path
     shutil.copy(built[1].file.filename, tmp_path / "store.h5")
     with h5py.File(tmp_path / "store.h5", "r+") as file:
         del file["recording"]
-    with pytest.raises(features.FeatureError, match=r"holds no digests .* run `msd-genre report`"):
+    with pytest.raises(features.FeatureError, match=r"holds no digests .* run `msd-genre report"):
         _ = features.open_store(tmp_path).recordings
 
 

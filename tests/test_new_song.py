@@ -163,7 +163,8 @@ def test_a_model_taken_away_says_the_same(taken, opened, run, demo_corpus):
 def test_the_card_has_scores_with_intervals_limits_and_terms(taken):
     card = (taken / "README.md").read_text()
     for words in ("## Data", "fictional", "## Protocol", "Split `artist`, fold 0", "| macro-F1 |",
-                  "## Limits", "first 60 segments", "## Terms", "non-commercial"):
+                  "## Limits", "first 60 segments", "## Terms", "non-commercial",
+                  "labels: fictional labels in the layout of tagtraum CD2 (`msd_tagtraum_demo_cd2"):
         assert words in card
     about = json.loads((taken / "about.json").read_text())
     assert about["versions"]["keras"] and about["recipe"]["weighting"] == "tfidf"

@@ -1,6 +1,8 @@
 """Splits: no leak where none is declared, the write-up's own numbers where they can be, errors."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msd_genre import published, splits
+from msd_genre import published, runs, splits
 from msd_genre.splits import LeakError, SplitError
 
 SMALL = {"largest": 60, "others": 30}
@@ -154,7 +156,7 @@ def test_artists_are_as_large_in_each_part():
 
 
 def test_train_has_the_rows_asked_and_copies_only_where_a_genre_is_short(published_catalog):
-    split = splits.make_split(published_catalog, "artist", 1)
+    split = splits.make_split(published_catalog, "artist", 1, largest=4000, others=1000)
     train = split[split.part == "train"].merge(published_catalog)
     by_genre = train.groupby("genre").copies.agg(["size", "sum", "max"])
     assert by_genre["sum"].pop("Rock") == 4000
@@ -163,6 +165,20 @@ def test_train_has_the_rows_asked_and_copies_only_where_a_genre_is_short(publish
     assert (by_genre["max"].drop("Rock")[size >= 1000] == 1).all()
     assert (by_genre["max"].drop("Rock")[size < 1000] > 1).all()
     assert (split[split.part != "train"].copies == 1).all()
+
+
+@pytest.mark.parametrize("protocol", ["as_written", "artist", "official"])
+def test_nothing_is_resampled_unless_asked(catalog, protocol):
+    listed = lists_of(catalog) if protocol == "official" else None
+    split = splits.make_split(catalog, protocol, 1, listed=listed, min_songs=4)
+    assert (split.copies == 1).all() and len(split) <= len(catalog)
+
+
+def test_as_coded_is_resampled_as_the_write_up_did(catalog):
+    split = splits.make_split(catalog, "as_coded", 1)
+    same = splits.make_split(catalog, "as_coded", 1, largest=4000, others=1000)
+    pd.testing.assert_frame_equal(split, same)
+    assert split[split.part != "test"].copies.sum() == 4000 + 3 * 1000
 
 
 def test_sizes_of_none_leave_train_as_it_is(catalog):
@@ -489,10 +505,12 @@ def test_lists_that_cannot_be_read_or_name_other_songs_are_refused(catalog, tmp_
 @pytest.fixture
 def demo_songs(demo_corpus, tmp_path):
     "A run on its own copy of the fictional songs, with a split of each drawn protocol."
-    from msd_genre import catalog, features, runs
+    from msd_genre import catalog, features
 
     corpus = shutil.copytree(demo_corpus, tmp_path / "corpus")
-    run = runs.create_run({"seed": 1, "data": {"folder": str(corpus)}}, tmp_path / "run")
+    params = {"params_file": "mine.yaml", "seed": 1, "data": {"folder": str(corpus)},
+              "set": ["03_splits.folds=[0, 1]"]}
+    run = runs.create_run(params, tmp_path / "run")
     catalog.build_catalog(run)
     features.build_store(run)
     write_splits(run)
@@ -515,6 +533,47 @@ def test_a_run_opens_its_splits_with_all_rows(demo_songs):
         splits.open_split(demo_songs, "official", 0)
     with pytest.raises(SplitError, match="no split 'artist', fold 1"):
         splits.open_split(demo_songs, "artist", 1)
+
+
+def test_the_advice_on_a_split_is_the_command_that_makes_this_run(demo_songs):
+    "Its own parameter file, folder of songs, run folder and settings: not those of the demo."
+    from msd_genre.features import FeatureError
+
+    command = f"`{shlex.join(runs.report_command(demo_songs.dir))}`"
+    for option in ("report mine.yaml", "--run-dir", f"--data {demo_songs.dir.parent}", "--set"):
+        assert option in command
+    split = demo_songs.dir / "split.parquet"
+    with pytest.raises(SplitError) as missing:
+        splits.open_split(demo_songs, "artist", 1)
+    assert f"in mine.yaml, then run {command}" in str(missing.value)
+
+    table, songs = pd.read_parquet(split), pd.read_parquet(demo_songs.dir / "catalog.parquet")
+    songs["artist_name"] = "One Name"
+    songs.to_parquet(demo_songs.dir / "catalog.parquet")
+    with pytest.raises(LeakError) as leak:
+        splits.open_split(demo_songs, "artist", 0)
+    songs[songs.track_id != table.track_id.iloc[0]].to_parquet(demo_songs.dir / "catalog.parquet")
+    with pytest.raises(SplitError) as older:
+        splits.open_split(demo_songs, "as_coded", 0)
+    for error in (leak, older):
+        assert f"To rebuild it, remove {split} and run {command}" in str(error.value)
+
+    stored = demo_songs.dir / "features" / "store.h5"
+    with h5py.File(stored, "r+") as file:
+        del file["recording"]
+    with pytest.raises(FeatureError) as old_store:
+        splits.open_split(demo_songs, "as_coded", 0)
+    stored.unlink()
+    with pytest.raises(FeatureError) as no_store:
+        splits.open_split(demo_songs, "as_coded", 0)
+    for error in (old_store, no_store):
+        assert command in str(error.value)
+
+
+@pytest.mark.parametrize("module", ["catalog", "features", "scan", "splits"])
+def test_no_chapter_is_named_by_its_number(module):
+    text = (runs.project_root() / "msd_genre" / f"{module}.py").read_text()
+    assert not re.findall(r"chapter\W*\d", text, re.IGNORECASE)
 
 
 def test_a_run_refuses_a_split_that_was_changed_behind_its_back(demo_songs):
