@@ -255,12 +255,11 @@ def _discriminants(
 def _borrow(
     own: dict[str, np.ndarray],  # genre -> estimate, 0 is the middle
     artists: dict[str, int],
-    genres: Sequence[str],  # those to return
 ) -> tuple[dict[str, np.ndarray], dict[str, dict]]:  # estimates, how each came about
     "Estimates shrunk towards the nearest genres', by the number of artists."
     zero = 0 * next(iter(own.values()))
     found, how = {}, {}
-    for genre in genres:
+    for genre in DEMO_GENRES:
         weight = artists.get(genre, 0) / (artists.get(genre, 0) + PRIOR_ARTISTS)
         near = [own[name] for name in NEAREST.get(genre, ()) if name in own]
         prior = BORROWED * sum(near) / len(near) if near else zero
@@ -301,7 +300,6 @@ def _smooth_quantiles(
 
 def fit_sound(
     real: RealSongs,
-    genres: Sequence[str],  # all that the demo has
 ) -> dict:  # keys of the parameter file
     "Quantiles, correlations and places of genres."
     table, statistics = real.table, real.statistics.copy()
@@ -318,7 +316,7 @@ def fit_sound(
     within = 0.95 * within + 0.05 * np.diag(np.diag(within))
     places, directions = _discriminants(means, np.array(list(artists.values())), within)
     own = dict(zip(groups, places, strict=True))
-    found, how = _borrow(own, artists, genres)
+    found, how = _borrow(own, artists)
     smooth = [_smooth_quantiles(column[np.isfinite(column)]) for column in statistics.T]
     return {
         "statistics": list(STATISTICS), "genres": how,
@@ -383,7 +381,6 @@ def _log_odds(
 def fit_words(
     data: str | Path,
     real: RealSongs,
-    genres: Sequence[str],
     leave_out: Sequence[str] = (),  # track ids whose words are not used
 ) -> dict:  # keys of the parameter file
     "Frequencies of stems, log-odds of genres, how many words songs have."
@@ -406,7 +403,7 @@ def fit_words(
         chosen = (labels == genre).to_numpy() & ~foreign
         artists[genre] = int(chosen.sum())
         odds[genre] = _log_odds(held, chosen, labels.notna().to_numpy() & ~chosen & ~foreign)
-    found, how = _borrow(odds, artists, genres)
+    found, how = _borrow(odds, artists)
     often = held.sum(0) >= MIN_SONGS
     return {
         "word_songs": artists, "word_borrowing": {g: h["borrows_from"] for g, h in how.items()},
@@ -420,7 +417,7 @@ def fit_words(
                     for i in np.flatnonzero((np.abs(row) > 0.15) & often & (kinds == "english"))}
             for genre, row in found.items()
         },
-        "foreign": _foreign_shares(labels, foreign, genres),
+        "foreign": _foreign_shares(labels, foreign),
         "tokens": _smooth_quantiles(tokens).round(1).tolist(),
         "distinct_words": round(float(distinct.mean()), 1),
     }
@@ -438,15 +435,13 @@ def _word_labels(layout: Layout, real: RealSongs, ids: np.ndarray) -> pd.Series:
     return weak.fillna(labels)
 
 
-def _foreign_shares(
-    labels: pd.Series, foreign: np.ndarray, genres: Sequence[str]
-) -> dict[str, float]:
+def _foreign_shares(labels: pd.Series, foreign: np.ndarray) -> dict[str, float]:
     "Share of a genre's songs in another language, shrunk to that of all."
     overall = float(foreign.mean())
     table = pd.DataFrame({"genre": labels.to_numpy(), "foreign": foreign}).groupby("genre")
     sums, n = table["foreign"].sum(), table.size()
     return {genre: round(float((sums.get(genre, 0) + 10 * overall) / (n.get(genre, 0) + 10)), 3)
-            for genre in genres}
+            for genre in DEMO_GENRES}
 
 # %% ../nbs/api/24_fit.ipynb #5fc6b668
 FEWEST = 100  # songs of known genre
@@ -455,7 +450,6 @@ FEWEST = 100  # songs of known genre
 def fit_demo(
     data: str | Path,  # real songs, laid out like the MSD subset
     leave_out: Sequence[str] = (),  # artist ids
-    genres: Sequence[str] = DEMO_GENRES,
 ) -> dict:  # what the parameter file holds
     """Estimate from real songs what the fictional ones are drawn from.
 
@@ -473,8 +467,8 @@ def fit_demo(
             f"{FEWEST}: with fewer, what is estimated would be these songs rather than music"
         )
     note = "Aggregates of real songs, made by `msd-genre demo fit`; no value is a song's own."
-    return {"note": note, "songs": len(real.table)} | fit_sound(real, genres) | fit_words(
-        data, real, genres, everyone.table.loc[left, "track_id"].tolist()
+    return {"note": note, "songs": len(real.table)} | fit_sound(real) | fit_words(
+        data, real, everyone.table.loc[left, "track_id"].tolist()
     )
 
 
