@@ -48,7 +48,7 @@ def by_h5py(path: str) -> None:
 def by_our_plain_way(path: str) -> None:
     "What `read_song` does with a file of another layout."
     data = Path(path).read_bytes()
-    with songs._plain_datasets(data, path) as dataset:
+    with songs._plain_datasets(data) as dataset:
         songs._song(dataset, path, False)
 
 

@@ -122,11 +122,6 @@ def find_key(
     minor, key = np.unravel_index(np.argmax(fits), (2, 12))
     return int(key), int(1 - minor)
 
-
-def _chroma(sound: np.ndarray) -> np.ndarray:  # (12, n_frames)
-    "Energy of each pitch class in each frame."
-    return _librosa().feature.chroma_cqt(y=sound, sr=RATE_HZ, hop_length=HOP, norm=None)
-
 # %% ../nbs/api/26_audio.ipynb #e67675eb
 @dataclass(frozen=True)
 class Moments:
@@ -177,7 +172,8 @@ def analyse_sound(
     Raises `AudioError` for a file that is no sound.
     """
     sound = read_sound(path)
-    chroma, cepstra = _chroma(sound), _cepstra(sound)
+    chroma = _librosa().feature.chroma_cqt(y=sound, sr=RATE_HZ, hop_length=HOP, norm=None)
+    cepstra = _cepstra(sound)
     n_frames = min(chroma.shape[1], cepstra.shape[1])
     begun = _boundaries(sound, n_frames)
     pitches = _means(chroma[:, :n_frames], begun)

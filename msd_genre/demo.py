@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -94,6 +94,8 @@ class Showpiece:
 @dataclass(frozen=True)
 class DemoParameters:
     "All that the fictional songs are drawn from."
+    names: ClassVar[list[str]] = list(GENRES)  # in the order that numbers of genres count from
+
     # Who there is
     elsewhere: float = 0.1  # tracks in the text files without a song file, as share of the songs
     artist_songs: tuple[float, float] = (0.6, 0.8)  # log-normal mean and sd of songs by artist
@@ -167,11 +169,6 @@ class DemoParameters:
     )
 
     @cached_property
-    def names(self) -> list[str]:
-        "The genres in the order that their numbers count from."
-        return list(GENRES)
-
-    @cached_property
     def shares(self) -> np.ndarray:
         "(n_genres,) share of the songs."
         songs = np.array([songs for songs, _ in GENRES.values()], dtype=float)
@@ -181,7 +178,8 @@ class DemoParameters:
     @cached_property
     def places(self) -> np.ndarray:
         "(n_genres, n_directions) where the genres' sounds lie."
-        return self.separation * self.fit.places(self.names)
+        places = self.fit.content["places"]
+        return self.separation * np.array([places[name] for name in self.names])
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -291,13 +289,13 @@ def make_plan(
     style = np.where(some(p.stray), rng.choice(n_genres, n, p=p.shares), home)
     label[some(p.unlabelled)] = -1
     label[n_songs:] = np.arange(n - n_songs) % n_genres
-    second = rng.choice(n_genres, n, p=p.shares)
+    other = rng.choice(n_genres, n, p=p.shares)
     in_test = (rng.random(len(genres)) < p.lyrics_test)[artist]
     fame = np.exp(p.fame_artist * known + p.fame_song * rng.standard_normal(n))
     plan = {
         "artist": artist, "home": home, "style": style, "known": known,
         "foreign": (rng.random(len(genres)) < foreign)[artist], "label": label,
-        "minority": np.where(some(p.minority) & (label >= 0) & (second != label), second, -1),
+        "minority": np.where(some(p.minority) & (label >= 0) & (other != label), other, -1),
         "lyrics": np.where(some(p.no_lyrics), "", np.where(in_test, "test", "train")),
         "fame": np.where(some(p.unplayed), 0.0, fame), "song": np.arange(n),
         "short": some(p.short), "mismatched": some(p.mismatched), "broken": np.zeros(n, bool),
@@ -305,21 +303,14 @@ def make_plan(
     shown = len(p.showpieces)
     broken = rng.choice(np.arange(shown, n_songs), min(p.broken, n_songs // 10), replace=False)
     plan["broken"][broken] = True
-    _join_twins(plan, some(p.twins))
-    _set_showpieces(plan, p)
-    return pd.DataFrame(plan)
-
-
-def _join_twins(
-    plan: dict[str, np.ndarray],  # changed in place
-    twin: np.ndarray,  # (n,) bool, tracks that are to share the song of the track before
-) -> None:
-    "Two tracks of one song: the second takes its song id and all that belongs to a song."
+    twin = some(p.twins)  # tracks of the same song as the track before
     twin[0] = False
-    twin[1:] &= ~twin[:-1] & (plan["artist"][1:] == plan["artist"][:-1])
+    twin[1:] &= ~twin[:-1] & (artist[1:] == artist[:-1])
     second = np.flatnonzero(twin)
     for column in ("song", "label", "style", "minority", "lyrics", "fame"):
         plan[column][second] = plan[column][second - 1]
+    _set_showpieces(plan, p)
+    return pd.DataFrame(plan)
 
 
 def _set_showpieces(
@@ -735,15 +726,10 @@ def make_artist(
     return arrays, fields
 
 
-def _title(
-    track: Any,  # a row of the plan
-    rng: np.random.Generator,  # of the song's facts, from its beginning
-    p: DemoParameters,
-) -> str:
-    "What the song is called."
-    if track.Index < len(p.showpieces):
-        return p.showpieces[track.Index].title
-    return invented_title(rng)
+def _title(track: Any, rng: np.random.Generator, p: DemoParameters) -> str:
+    "Return what a song is called; `rng` is the one of its facts, from its beginning."
+    shown = track.Index < len(p.showpieces)
+    return p.showpieces[track.Index].title if shown else invented_title(rng)
 
 
 def make_facts(
@@ -753,11 +739,10 @@ def make_facts(
 ) -> dict:  # fields of metadata/songs and musicbrainz/songs
     "What a song file says about the song; both tracks of a song say the same."
     rng = stream(seed, "facts", track.song)
-    title = _title(track, rng, p)
+    title = _title(track, rng, p)  # drawn first
     year = int(np.clip(song_vector(track, seed, p)["year"], 1922, 2010))
     return {
-        "song_id": identifier("SO", track.song, seed),
-        "title": title,
+        "song_id": identifier("SO", track.song, seed), "title": title,
         "release": invented_title(rng), "year": 0 if rng.random() < p.no_year else year,
         "song_hotttnesss": np.nan if rng.random() < 0.26 else round(rng.beta(5, 4.5), 6),
         "release_7digitalid": int(rng.integers(1, 800_000)),

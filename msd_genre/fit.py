@@ -72,13 +72,6 @@ def timbre_dynamics(
     return np.arctanh(memory), np.log(steps.clip(0.05, 5))
 
 
-def _timbre_statistics(timbre: np.ndarray) -> list[np.ndarray]:
-    "Mean, log covariance, memory and steps of timbre."
-    covariance = np.cov(timbre.T, bias=True)
-    logarithm = symmetric(covariance, lambda values: np.log(np.maximum(values, FLOOR)))
-    return [timbre.mean(0), logarithm[LOWER], *timbre_dynamics(timbre)]
-
-
 def song_statistics(
     song: Song,  # with its metadata
 ) -> np.ndarray:  # (len(STATISTICS),), NaN for a year or tempo that is not known
@@ -86,10 +79,14 @@ def song_statistics(
     segments, facts = song.segments, song.metadata
     chroma = np.roll(segments.chroma, -facts["key"], axis=1)
     root = chroma.argmax(1)
+    timbre = segments.timbre
+    covariance = np.cov(timbre.T, bias=True)
+    logarithm = symmetric(covariance, lambda values: np.log(np.maximum(values, FLOOR)))
     lengths = np.log(np.maximum(np.diff(segments.start_s), 1e-3))
     held = (np.diff(root) == 0).mean().clip(0.02, 0.98)
     parts = [
-        *_timbre_statistics(segments.timbre), special.logit(chroma.mean(0).clip(0.005, 0.995)),
+        timbre.mean(0), logarithm[LOWER], *timbre_dynamics(timbre),
+        special.logit(chroma.mean(0).clip(0.005, 0.995)),
         np.log(chroma.std(0).clip(0.005)), [special.logit(held)],
         [lengths.mean(), np.log(lengths.std().clip(0.05)), np.log(facts["duration_s"])],
         [np.log(facts["tempo_bpm"]) if facts["tempo_bpm"] > 0 else np.nan],
@@ -127,13 +124,6 @@ class Fitted:
     def directions(self) -> np.ndarray:
         "(n_directions, n_statistics) what a step along a direction adds to normal scores."
         return np.array(self.content["directions"])
-
-    def places(
-        self,
-        genres: Sequence[str],
-    ) -> np.ndarray:  # (n_genres, n_directions)
-        "Where genres lie."
-        return np.array([self.content["places"][genre] for genre in genres])
 
     def values(
         self,

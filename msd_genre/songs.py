@@ -137,16 +137,15 @@ class SongError(ValueError):
 
     def __init__(
         self,
-        path: Path | str | None,  # the file, or its name in its place; None: from no file
+        path: Path | str | None,  # the file, or its name in its place; None: not known here
         reason: str,  # what was found instead of a song
     ):
+        super().__init__(path, reason)  # by which it travels between processes
         self.path = None if path is None else Path(path)
         self.reason = reason
-        super().__init__(f"{self.path.name}: {reason}" if self.path is not None else reason)
 
-    def __reduce__(self):
-        # An exception travels between processes by its arguments, which are not the message.
-        return type(self), (self.path, self.reason)
+    def __str__(self) -> str:
+        return self.reason if self.path is None else f"{self.path.name}: {self.reason}"
 
 
 class PlaceError(OSError):
@@ -236,27 +235,27 @@ SUPERBLOCK_BYTES = 96  # an HDF5 file of the first format version begins with so
 MAX_ROW_BYTES = 2**20  # the longest row of a song file has 5,320
 
 
-def _node(file: h5py.File, name: Path | str | None, wanted: str) -> h5py.Dataset:
+def _node(file: h5py.File, wanted: str) -> h5py.Dataset:
     """Return a dataset of the file by its path; `SongError` names the first part that is missing.
 
     Reject what would make the HDF5 library access memory that is not its own; see above.
     """
     group, leaf = wanted.split("/")
     if not isinstance(_own(file, group), h5py.Group):
-        raise SongError(name, f"no group {group}; found {sorted(file) or 'nothing'}")
+        raise SongError(None, f"no group {group}; found {sorted(file) or 'nothing'}")
     found = _own(file[group], leaf)
     if not isinstance(found, h5py.Dataset):
-        raise SongError(name, f"no array {wanted}")
+        raise SongError(None, f"no array {wanted}")
     if found.is_virtual or found.external:
-        raise SongError(name, f"{wanted} lies in another file, which may be another song's")
+        raise SongError(None, f"{wanted} lies in another file, which may be another song's")
     stored, created = found.id.get_type(), found.id.get_create_plist()
     filters = [created.get_filter(number) for number in range(created.get_nfilters())]
     shuffled = [values[0] for number, _, values, _ in filters if number == h5py.h5z.FILTER_SHUFFLE]
     size = stored.get_size()
     if size > MAX_ROW_BYTES or any(other != size for other in shuffled):
-        raise SongError(name, f"damaged HDF5: {found.name} has elements of {size:,} bytes")
+        raise SongError(None, f"damaged HDF5: {found.name} has elements of {size:,} bytes")
     if not _is_common(stored):
-        raise SongError(name, f"damaged HDF5: {found.name} has a type that no song file has")
+        raise SongError(None, f"damaged HDF5: {found.name} has a type that no song file has")
     return found
 
 
@@ -275,10 +274,10 @@ def _is_common(stored: h5py.h5t.TypeID) -> bool:
     return isinstance(stored, h5py.h5t.TypeStringID)
 
 
-def _open_image(data: bytes, name: Path | str | None) -> h5py.File:
+def _open_image(data: bytes) -> h5py.File:
     "The content of a file, open for reading, or a `SongError` that says why h5py would not."
     if not data:
-        raise SongError(name, "empty file")
+        raise SongError(None, "empty file")
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fapl_core(backing_store=False)
     access.set_file_image(data)
@@ -286,25 +285,24 @@ def _open_image(data: bytes, name: Path | str | None) -> h5py.File:
         return h5py.File(h5py.h5f.open(b"song", h5py.h5f.ACC_RDONLY, fapl=access))
     except OSError as error:
         if "signature not found" in str(error):
-            raise SongError(name, "not an HDF5 file") from error
+            raise SongError(None, "not an HDF5 file") from error
         if "truncated" in str(error) or len(data) < SUPERBLOCK_BYTES:
-            raise SongError(name, f"truncated: {len(data):,} bytes are left") from error
-        raise SongError(name, f"damaged HDF5: {error}") from error
+            raise SongError(None, f"truncated: {len(data):,} bytes are left") from error
+        raise SongError(None, f"damaged HDF5: {error}") from error
 
 
 @contextmanager
 def _plain_datasets(
     data: bytes,  # content of the file
-    name: Path | str | None,  # for the error
 ) -> Iterator[Callable[[str], h5py.Dataset]]:
     "Datasets by path; a fault that h5py finds inside the block becomes a `SongError`."
     try:
-        with _open_image(data, name) as file:  # to close a damaged file may fail as well
-            yield partial(_node, file, name)
+        with _open_image(data) as file:  # to close a damaged file may fail as well
+            yield partial(_node, file)
     except SongError:
         raise
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as error:
-        raise SongError(name, f"damaged HDF5: {error}") from error
+        raise SongError(None, f"damaged HDF5: {error}") from error
 
 # %% ../nbs/api/10_songs.ipynb #501970b5
 class _Unusual(ValueError):
@@ -491,7 +489,6 @@ _NOT_RAW = (ValueError, LookupError, ArithmeticError, TypeError, struct.error, i
 # %% ../nbs/api/10_songs.ipynb #e409884e
 def _read_segments(
     dataset: Callable,  # from a name to a dataset
-    name: Path | str | None,  # for the error
 ) -> Segments:
     "The segments, after checking that the arrays fit together, and then what is in them."
     arrays = {array: dataset(f"analysis/{array}") for array in SEGMENT_ARRAYS}
@@ -499,16 +496,16 @@ def _read_segments(
         shape = found.shape or ()
         if not shape or shape[1:] != SEGMENT_ARRAYS[array] or found.dtype.kind != "f":
             expected = f"expected shape {('N', *SEGMENT_ARRAYS[array])} of floats"
-            raise SongError(name, f"{array} of shape {shape} and type {found.dtype}, {expected}")
+            raise SongError(None, f"{array} of shape {shape} and type {found.dtype}, {expected}")
     lengths = {array: found.shape[0] for array, found in arrays.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{array} {length}" for array, length in lengths.items())
-        raise SongError(name, f"arrays of unequal length: {found}")
+        raise SongError(None, f"arrays of unequal length: {found}")
     if not 0 < lengths["segments_start"] <= MAX_SEGMENTS:
         found = f"{lengths['segments_start']:,} segments" if lengths["segments_start"] else "none"
-        raise SongError(name, f"no segments or impossibly many: {found}")
+        raise SongError(None, f"no segments or impossibly many: {found}")
     segments = Segments(*(np.asarray(found[...], np.float64) for found in arrays.values()))
-    validate_segments(segments, name)
+    validate_segments(segments)
     return segments
 
 
@@ -530,7 +527,6 @@ def _field_types() -> dict[str, type]:
 
 def _read_metadata(
     dataset: Callable,  # from a name to a dataset
-    name: Path | str | None,  # for the error
 ) -> dict:  # METADATA_FIELDS
     "The fields of the three tables that the catalog keeps."
     rows: dict[str, np.void] = {}
@@ -539,47 +535,47 @@ def _read_metadata(
         if table not in rows:
             found = dataset(table)
             if found.shape != (1,):
-                raise SongError(name, f"{table} has shape {found.shape}, expected one row")
+                raise SongError(None, f"{table} has shape {found.shape}, expected one row")
             rows[table] = found[...][0]
         if field not in (rows[table].dtype.names or ()):
-            raise SongError(name, f"no field {field} in {table}")
+            raise SongError(None, f"no field {field} in {table}")
         value = rows[table][field]
         value = _text(value) if isinstance(value, bytes) else value.item()
         if type(value) is not _field_types()[wanted]:
             expected = _field_types()[wanted].__name__
-            raise SongError(name, f"field {field} of {table} is {value!r:.40}, expected {expected}")
+            raise SongError(None, f"field {field} of {table} is {value!r:.40}, expected {expected}")
         song[wanted] = value
     for field, (low, high) in RANGES.items():
         if not low <= song[field] <= high:  # NaN is in no range
-            raise SongError(name, f"{field} {song[field]:g}, expected {low:g} to {high:g}")
+            raise SongError(None, f"{field} {song[field]:g}, expected {low:g} to {high:g}")
     if missing := [field for field in ("song_id", "artist_id") if not song[field]]:
-        raise SongError(name, f"empty {missing[0]}")
+        raise SongError(None, f"empty {missing[0]}")
     song["year"] = song["year"] or None
     return song
 
 
-def _read_terms(dataset: Callable, name: Path | str | None) -> list[tuple[str, float, float]]:
+def _read_terms(dataset: Callable) -> list[tuple[str, float, float]]:
     "Term, frequency and weight, in the file's order."
     parts = ("artist_terms", "artist_terms_freq", "artist_terms_weight")
     terms, freq, weight = (dataset(f"metadata/{part}") for part in parts)
     shapes = terms.shape, freq.shape, weight.shape
     kinds = terms.dtype.kind + freq.dtype.kind + weight.dtype.kind
     if len({*shapes}) > 1 or not 0 <= int(np.prod(shapes[0] or (-1,))) <= MAX_SEGMENTS:
-        raise SongError(name, f"artist_terms, _freq, _weight of unequal length: shapes {shapes}")
+        raise SongError(None, f"artist_terms, _freq, _weight of unequal length: shapes {shapes}")
     if kinds not in ("Sff", "Off"):
-        raise SongError(name, "artist_terms are not text with two numbers each")
+        raise SongError(None, "artist_terms are not text with two numbers each")
     rows = zip(*(part[...].tolist() for part in (terms, freq, weight)), strict=True)
     return [(_text(term), freq, weight) for term, freq, weight in rows]
 
 # %% ../nbs/api/10_songs.ipynb #2700e8e1
 def _song(dataset: Callable, name: Path | str | None, terms: bool) -> Song:
     "Read and check everything; see `read_song`."
-    segments = _read_segments(dataset, name)
-    metadata = _read_metadata(dataset, name) | {"n_segments": len(segments.start_s)}
+    segments = _read_segments(dataset)
+    metadata = _read_metadata(dataset) | {"n_segments": len(segments.start_s)}
     if terms:
-        metadata["artist_terms"] = _read_terms(dataset, name)
+        metadata["artist_terms"] = _read_terms(dataset)
     if name is not None and metadata["track_id"] != (stem := PurePosixPath(name).stem):
-        raise SongError(name, f"track_id {metadata['track_id']!r} inside, the name says {stem!r}")
+        raise SongError(None, f"track_id {metadata['track_id']!r} inside, the name says {stem!r}")
     return Song(metadata, segments)
 
 
@@ -621,9 +617,13 @@ def read_song(
     try:
         return _song(_raw_datasets(data), name, terms)
     except _NOT_RAW:
-        pass  # also what a check refused: h5py has the last word
-    with _plain_datasets(data, name) as dataset:
-        return _song(dataset, name, terms)
+        pass  # also what a check rejected: h5py has the last word
+    try:
+        with _plain_datasets(data) as dataset:
+            return _song(dataset, name, terms)
+    except SongError as error:
+        error.path = None if name is None else Path(name)
+        raise
 
 # %% ../nbs/api/10_songs.ipynb #05cd6741
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def short_way(data, name=None):
 
 def plain_way(data, name=None):
     """The song as h5py finds it."""
-    with songs._plain_datasets(data, name) as dataset:
+    with songs._plain_datasets(data) as dataset:
         return songs._song(dataset, name, True)
 
 
