@@ -219,13 +219,10 @@ def normal_scores(
     statistics: np.ndarray,  # (n, k) with NaN
 ) -> np.ndarray:  # (n, k), 0 for NaN
     "Ranks as quantiles of the normal distribution; ties in an order drawn at random."
-    jitter = np.random.default_rng(0).random(statistics.shape)
-    scores = np.zeros(statistics.shape)
-    for column in range(statistics.shape[1]):
-        known = np.flatnonzero(np.isfinite(statistics[:, column]))
-        order = np.lexsort((jitter[known, column], statistics[known, column]))
-        scores[known[order], column] = special.ndtri((np.arange(len(known)) + 0.5) / len(known))
-    return scores
+    jitter, known = np.random.default_rng(0).random(statistics.shape), np.isfinite(statistics)
+    order = np.lexsort((jitter, statistics), axis=0)  # NaN last
+    ranks = np.argsort(order, axis=0)
+    return np.where(known, special.ndtri((ranks + 0.5) / known.sum(0)), 0.0)
 
 
 def _discriminants(
@@ -395,16 +392,16 @@ def fit_words(
         odds[genre] = _log_odds(held, chosen, labels.notna().to_numpy() & ~chosen & ~foreign)
     found, how = _borrow(odds, artists)
     often = held.sum(0) >= MIN_SONGS
+
+    def by_stem(values: np.ndarray, chosen: np.ndarray) -> dict[str, int]:
+        return {stems[i]: round(values[i]) for i in np.flatnonzero(often & chosen)}
+
     return {
         "word_songs": artists, "word_borrowing": {g: h["borrows_from"] for g, h in how.items()},
-        "frequencies_millionths": {
-            kind: {stems[i]: round(1e6 * share[kind][i])
-                   for i in np.flatnonzero((kinds == kind) & often)}
-            for kind in share
-        },
+        "frequencies_millionths": {kind: by_stem(1e6 * share[kind], kinds == kind)
+                                   for kind in share},
         "log_odds_hundredths": {
-            genre: {stems[i]: round(100 * row[i])
-                    for i in np.flatnonzero((np.abs(row) > 0.15) & often & (kinds == "english"))}
+            genre: by_stem(100 * row, (np.abs(row) > 0.15) & (kinds == "english"))
             for genre, row in found.items()
         },
         "foreign": _foreign_shares(labels, foreign),
