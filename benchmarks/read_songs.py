@@ -11,12 +11,10 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import h5py
-import numpy as np
 import tables
 from isal import isal_zlib
 from record import medians, write_record
@@ -50,8 +48,8 @@ def by_h5py(path: str) -> None:
 def by_our_plain_way(path: str) -> None:
     "What `read_song` does with a file of another layout."
     data = Path(path).read_bytes()
-    with songs._plain_datasets(data, path) as dataset:
-        songs._song(dataset, path, False, np.float64)
+    with songs._plain_datasets(data) as dataset:
+        songs._song(dataset, path, False)
 
 
 def opened(path: str) -> None:
@@ -89,7 +87,6 @@ METHODS = {
     "h5py": by_h5py,
     "ours, plain way": by_our_plain_way,
     "ours, float64": songs.read_song,
-    "ours, float32": partial(songs.read_song, dtype=np.float32),
     "open only": opened,
 }
 

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['RATE_HZ', 'SHORTEST_S', 'LONGEST_S', 'READ', 'HOP', 'SHORTEST_SEGMENT_S', 'LONGEST_SEGMENT_S', 'ANALYZER',
            'AudioError', 'read_sound', 'find_key', 'Moments', 'msd_moments', 'audio_moments', 'to_echo_nest_scale',
-           'Analysis', 'analyse_sound', 'own_id', 'write_song_file', 'fit_moments']
+           'analyse_sound', 'write_song_file']
 
 # %% ../nbs/api/26_audio.ipynb #45c0b143
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -18,12 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
-from .fit import STATISTICS, fitted
-from .runs import write_json
+from .fit import PLACE, fitted
 from .scan import N_TIMBRE
-from .songs import Segments, create_song_file, hdf5_type, song_layout, write_rows
+from .songs import Segments, Song, song_bytes
 
 if TYPE_CHECKING:  # of the extra `audio`
     from types import ModuleType
@@ -125,11 +122,6 @@ def find_key(
     minor, key = np.unravel_index(np.argmax(fits), (2, 12))
     return int(key), int(1 - minor)
 
-
-def _chroma(sound: np.ndarray) -> np.ndarray:  # (12, n_frames)
-    "Energy of each pitch class in each frame."
-    return _librosa().feature.chroma_cqt(y=sound, sr=RATE_HZ, hop_length=HOP, norm=None)
-
 # %% ../nbs/api/26_audio.ipynb #e67675eb
 @dataclass(frozen=True)
 class Moments:
@@ -143,18 +135,16 @@ class Moments:
 @cache
 def msd_moments() -> Moments:
     "Of the Echo Nest's timbre, in the real songs that the demo was fitted to."
-    at = {score: fitted().values(np.full(len(STATISTICS), float(score))) for score in (-1, 0, 1)}
-    where = {name: i for i, name in enumerate(STATISTICS)}
-    means = [where[f"timbre mean {i + 1}"] for i in range(N_TIMBRE)]
-    logs = [where[f"timbre log covariance {i + 1} {i + 1}"] for i in range(N_TIMBRE)]
+    at = {score: fitted().values(np.full(len(PLACE), float(score))) for score in (-1, 0, 1)}
+    means = [PLACE[f"timbre mean {i + 1}"] for i in range(N_TIMBRE)]
+    logs = [PLACE[f"timbre log covariance {i + 1} {i + 1}"] for i in range(N_TIMBRE)]
     return Moments(at[0][means], (at[1] - at[-1])[means] / 2, np.exp(at[0][logs] / 2))
 
 
 @cache
 def audio_moments() -> Moments:
     "Of the cepstral coefficients, in the collection that the package was fitted to."
-    path = Path(str(files("msd_genre"))) / "data" / "audio_moments.json"
-    content = json.loads(path.read_text())
+    content = json.loads((files("msd_genre") / "data" / "audio_moments.json").read_text())
     return Moments(*(np.array(content[name]) for name in ("mean", "between", "within")))
 
 
@@ -174,23 +164,16 @@ def to_echo_nest_scale(
     return moved + (cepstra - mean) * theirs.within / ours.within
 
 # %% ../nbs/api/26_audio.ipynb #7ac313c7
-@dataclass(frozen=True)
-class Analysis:
-    "What was heard in a sound file. Timbre is an approximation of unknown error."
-
-    segments: Segments
-    key: int  # 0 (C) to 11 (B)
-    mode: int  # 0 minor, 1 major
-    duration_s: float
-    loudness_db: float  # root mean square of the sound, against full scale
-
-
 def analyse_sound(
     path: str | Path,  # a sound file
-) -> Analysis:
-    "Segments like the Echo Nest's. Raises `AudioError` for what is no sound."
+) -> Song:  # metadata: key, mode, duration_s, and loudness_db, against full scale
+    """Return segments like the Echo Nest's; the timbre is an approximation of unknown error.
+
+    Raises `AudioError` for a file that is no sound.
+    """
     sound = read_sound(path)
-    chroma, cepstra = _chroma(sound), _cepstra(sound)
+    chroma = _librosa().feature.chroma_cqt(y=sound, sr=RATE_HZ, hop_length=HOP, norm=None)
+    cepstra = _cepstra(sound)
     n_frames = min(chroma.shape[1], cepstra.shape[1])
     begun = _boundaries(sound, n_frames)
     pitches = _means(chroma[:, :n_frames], begun)
@@ -199,33 +182,18 @@ def analyse_sound(
     timbre = to_echo_nest_scale(_means(cepstra[:, :n_frames], begun), audio_moments(),
                                 msd_moments())
     segments = Segments(begun * HOP / RATE_HZ, pitches, timbre)
+    key, mode = find_key(pitches)
     loudness_db = 20 * float(np.log10(np.sqrt(np.mean(sound**2))))
-    return Analysis(segments, *find_key(pitches), len(sound) / RATE_HZ, loudness_db)
+    return Song({"key": key, "mode": mode, "duration_s": len(sound) / RATE_HZ,
+                 "loudness_db": loudness_db}, segments)
 
 # %% ../nbs/api/26_audio.ipynb #15c021dd
 ANALYZER = "msd_genre, librosa"  # of a song file that was written here
 
 
-def own_id(
-    kind: str,  # "TR" for a track, "SO" for a song, "AR" for an artist
-    name: str,  # of the thing
-) -> str:  # `kind` and 16 hexadecimal digits
-    "An identifier that looks like the MSD's; the same name gets the same one."
+def _identifier(kind: str, name: str) -> str:
+    "Return an identifier like the MSD's, `kind` and 16 hexadecimal digits, always the same."
     return kind + hashlib.sha256(name.encode()).hexdigest()[:16].upper()
-
-
-def _table(
-    table: str,  # such as "/analysis/songs"
-    values: dict,  # field -> value; those of other tables are left alone
-) -> np.ndarray:  # (1,) of the table's type; 0, "" or NaN where nothing is known
-    "The one row of a table."
-    row = np.zeros(1, hdf5_type(song_layout()[table]["type"]).dtype)
-    unknown = ("artist_familiarity", "artist_hotttnesss", "artist_latitude", "artist_longitude",
-               "song_hotttnesss")  # fmt: skip
-    for field, value in (dict.fromkeys(unknown, np.nan) | values).items():
-        if field in row.dtype.names:
-            row[field] = value.encode() if isinstance(value, str) else value
-    return row
 
 
 def write_song_file(
@@ -239,43 +207,19 @@ def write_song_file(
     if not (artist.strip() and title.strip()):
         raise AudioError(f"{sound}: artist {artist!r}, title {title!r}: both need a name")
     heard, name = analyse_sound(sound), f"{artist} - {title}"
-    track_id = own_id("TR", name)
-    values = {
-        "track_id": track_id, "song_id": own_id("SO", name), "artist_id": own_id("AR", artist),
-        "artist_name": artist, "title": title, "year": year, "key": heard.key, "mode": heard.mode,
-        "duration": heard.duration_s, "loudness": heard.loudness_db, "analyzer_version": ANALYZER,
+    track_id, facts, segments = _identifier("TR", name), heard.metadata, heard.segments
+    unknown = ("artist_familiarity", "artist_hotttnesss", "artist_latitude", "artist_longitude",
+               "song_hotttnesss")  # fmt: skip
+    fields = dict.fromkeys(unknown, np.nan) | {
+        "track_id": track_id, "song_id": _identifier("SO", name),
+        "artist_id": _identifier("AR", artist), "artist_name": artist, "title": title, "year": year,
+        "key": facts["key"], "mode": facts["mode"], "duration": facts["duration_s"],
+        "loudness": facts["loudness_db"], "analyzer_version": ANALYZER,
     }
-    path = Path(folder) / "data" / "/".join(track_id[2:5]) / f"{track_id}.h5"
+    arrays = {"start": segments.start_s, "pitches": segments.chroma, "timbre": segments.timbre}
+    path = Path(folder).joinpath("data", *track_id[2:5], f"{track_id}.h5")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with create_song_file(path.with_suffix(".partial")) as file:
-        for table in ("/analysis/songs", "/metadata/songs", "/musicbrainz/songs"):
-            write_rows(file[table], _table(table, values))
-        for array, rows in [("start", heard.segments.start_s), ("pitches", heard.segments.chroma),
-                            ("timbre", heard.segments.timbre)]:  # fmt: skip
-            write_rows(file[f"/analysis/segments_{array}"], rows)
-    return path.with_suffix(".partial").replace(path)
-
-# %% ../nbs/api/26_audio.ipynb #a2ca3cb7
-def fit_moments(
-    paths: Iterable[str | Path],  # sound files, of a hundred pieces or more
-    into: str | Path | None = None,  # a JSON file
-    note: str = "",  # what collection this is
-) -> Moments:
-    "Moments of cepstral coefficients; files that are no sound are left out."
-    means, deviations = [], []
-    for path in tqdm(list(paths), desc="listening", disable=None):
-        try:
-            sound = read_sound(path)
-        except AudioError:
-            continue
-        cepstra = _cepstra(sound)
-        values = _means(cepstra, _boundaries(sound, cepstra.shape[1]))
-        means.append(values.mean(axis=0))
-        deviations.append(values.std(axis=0))
-    if len(means) < 2:
-        raise AudioError(f"{len(means)} sounds could be read: moments need two or more")
-    found = Moments(np.mean(means, axis=0), np.std(means, axis=0), np.median(deviations, axis=0))
-    if into:
-        write_json({"note": note, "pieces": len(means)} | {
-            name: values.round(3).tolist() for name, values in vars(found).items()}, Path(into))
-    return found
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(song_bytes(
+        {f"/analysis/segments_{name}": rows for name, rows in arrays.items()}, fields))
+    return partial.replace(path)

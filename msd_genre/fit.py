@@ -72,13 +72,6 @@ def timbre_dynamics(
     return np.arctanh(memory), np.log(steps.clip(0.05, 5))
 
 
-def _timbre_statistics(timbre: np.ndarray) -> list[np.ndarray]:
-    "Mean, log covariance, memory and steps of timbre."
-    covariance = np.cov(timbre.T, bias=True)
-    logarithm = symmetric(covariance, lambda values: np.log(np.maximum(values, FLOOR)))
-    return [timbre.mean(0), logarithm[LOWER], *timbre_dynamics(timbre)]
-
-
 def song_statistics(
     song: Song,  # with its metadata
 ) -> np.ndarray:  # (len(STATISTICS),), NaN for a year or tempo that is not known
@@ -86,10 +79,14 @@ def song_statistics(
     segments, facts = song.segments, song.metadata
     chroma = np.roll(segments.chroma, -facts["key"], axis=1)
     root = chroma.argmax(1)
+    timbre = segments.timbre
+    covariance = np.cov(timbre.T, bias=True)
+    logarithm = symmetric(covariance, lambda values: np.log(np.maximum(values, FLOOR)))
     lengths = np.log(np.maximum(np.diff(segments.start_s), 1e-3))
     held = (np.diff(root) == 0).mean().clip(0.02, 0.98)
     parts = [
-        *_timbre_statistics(segments.timbre), special.logit(chroma.mean(0).clip(0.005, 0.995)),
+        timbre.mean(0), logarithm[LOWER], *timbre_dynamics(timbre),
+        special.logit(chroma.mean(0).clip(0.005, 0.995)),
         np.log(chroma.std(0).clip(0.005)), [special.logit(held)],
         [lengths.mean(), np.log(lengths.std().clip(0.05)), np.log(facts["duration_s"])],
         [np.log(facts["tempo_bpm"]) if facts["tempo_bpm"] > 0 else np.nan],
@@ -127,13 +124,6 @@ class Fitted:
     def directions(self) -> np.ndarray:
         "(n_directions, n_statistics) what a step along a direction adds to normal scores."
         return np.array(self.content["directions"])
-
-    def places(
-        self,
-        genres: Sequence[str],
-    ) -> np.ndarray:  # (n_genres, n_directions)
-        "Where genres lie."
-        return np.array([self.content["places"][genre] for genre in genres])
 
     def values(
         self,
@@ -229,13 +219,10 @@ def normal_scores(
     statistics: np.ndarray,  # (n, k) with NaN
 ) -> np.ndarray:  # (n, k), 0 for NaN
     "Ranks as quantiles of the normal distribution; ties in an order drawn at random."
-    jitter = np.random.default_rng(0).random(statistics.shape)
-    scores = np.zeros(statistics.shape)
-    for column in range(statistics.shape[1]):
-        known = np.flatnonzero(np.isfinite(statistics[:, column]))
-        order = np.lexsort((jitter[known, column], statistics[known, column]))
-        scores[known[order], column] = special.ndtri((np.arange(len(known)) + 0.5) / len(known))
-    return scores
+    jitter, known = np.random.default_rng(0).random(statistics.shape), np.isfinite(statistics)
+    order = np.lexsort((jitter, statistics), axis=0)  # NaN last
+    ranks = np.argsort(order, axis=0)
+    return np.where(known, special.ndtri((ranks + 0.5) / known.sum(0)), 0.0)
 
 
 def _discriminants(
@@ -255,12 +242,11 @@ def _discriminants(
 def _borrow(
     own: dict[str, np.ndarray],  # genre -> estimate, 0 is the middle
     artists: dict[str, int],
-    genres: Sequence[str],  # those to return
 ) -> tuple[dict[str, np.ndarray], dict[str, dict]]:  # estimates, how each came about
     "Estimates shrunk towards the nearest genres', by the number of artists."
     zero = 0 * next(iter(own.values()))
     found, how = {}, {}
-    for genre in genres:
+    for genre in DEMO_GENRES:
         weight = artists.get(genre, 0) / (artists.get(genre, 0) + PRIOR_ARTISTS)
         near = [own[name] for name in NEAREST.get(genre, ()) if name in own]
         prior = BORROWED * sum(near) / len(near) if near else zero
@@ -301,7 +287,6 @@ def _smooth_quantiles(
 
 def fit_sound(
     real: RealSongs,
-    genres: Sequence[str],  # all that the demo has
 ) -> dict:  # keys of the parameter file
     "Quantiles, correlations and places of genres."
     table, statistics = real.table, real.statistics.copy()
@@ -318,7 +303,7 @@ def fit_sound(
     within = 0.95 * within + 0.05 * np.diag(np.diag(within))
     places, directions = _discriminants(means, np.array(list(artists.values())), within)
     own = dict(zip(groups, places, strict=True))
-    found, how = _borrow(own, artists, genres)
+    found, how = _borrow(own, artists)
     smooth = [_smooth_quantiles(column[np.isfinite(column)]) for column in statistics.T]
     return {
         "statistics": list(STATISTICS), "genres": how,
@@ -383,7 +368,6 @@ def _log_odds(
 def fit_words(
     data: str | Path,
     real: RealSongs,
-    genres: Sequence[str],
     leave_out: Sequence[str] = (),  # track ids whose words are not used
 ) -> dict:  # keys of the parameter file
     "Frequencies of stems, log-odds of genres, how many words songs have."
@@ -406,21 +390,21 @@ def fit_words(
         chosen = (labels == genre).to_numpy() & ~foreign
         artists[genre] = int(chosen.sum())
         odds[genre] = _log_odds(held, chosen, labels.notna().to_numpy() & ~chosen & ~foreign)
-    found, how = _borrow(odds, artists, genres)
+    found, how = _borrow(odds, artists)
     often = held.sum(0) >= MIN_SONGS
+
+    def by_stem(values: np.ndarray, chosen: np.ndarray) -> dict[str, int]:
+        return {stems[i]: round(values[i]) for i in np.flatnonzero(often & chosen)}
+
     return {
         "word_songs": artists, "word_borrowing": {g: h["borrows_from"] for g, h in how.items()},
-        "frequencies_millionths": {
-            kind: {stems[i]: round(1e6 * share[kind][i])
-                   for i in np.flatnonzero((kinds == kind) & often)}
-            for kind in share
-        },
+        "frequencies_millionths": {kind: by_stem(1e6 * share[kind], kinds == kind)
+                                   for kind in share},
         "log_odds_hundredths": {
-            genre: {stems[i]: round(100 * row[i])
-                    for i in np.flatnonzero((np.abs(row) > 0.15) & often & (kinds == "english"))}
+            genre: by_stem(100 * row, (np.abs(row) > 0.15) & (kinds == "english"))
             for genre, row in found.items()
         },
-        "foreign": _foreign_shares(labels, foreign, genres),
+        "foreign": _foreign_shares(labels, foreign),
         "tokens": _smooth_quantiles(tokens).round(1).tolist(),
         "distinct_words": round(float(distinct.mean()), 1),
     }
@@ -438,15 +422,13 @@ def _word_labels(layout: Layout, real: RealSongs, ids: np.ndarray) -> pd.Series:
     return weak.fillna(labels)
 
 
-def _foreign_shares(
-    labels: pd.Series, foreign: np.ndarray, genres: Sequence[str]
-) -> dict[str, float]:
+def _foreign_shares(labels: pd.Series, foreign: np.ndarray) -> dict[str, float]:
     "Share of a genre's songs in another language, shrunk to that of all."
     overall = float(foreign.mean())
     table = pd.DataFrame({"genre": labels.to_numpy(), "foreign": foreign}).groupby("genre")
     sums, n = table["foreign"].sum(), table.size()
     return {genre: round(float((sums.get(genre, 0) + 10 * overall) / (n.get(genre, 0) + 10)), 3)
-            for genre in genres}
+            for genre in DEMO_GENRES}
 
 # %% ../nbs/api/24_fit.ipynb #5fc6b668
 FEWEST = 100  # songs of known genre
@@ -455,7 +437,6 @@ FEWEST = 100  # songs of known genre
 def fit_demo(
     data: str | Path,  # real songs, laid out like the MSD subset
     leave_out: Sequence[str] = (),  # artist ids
-    genres: Sequence[str] = DEMO_GENRES,
 ) -> dict:  # what the parameter file holds
     """Estimate from real songs what the fictional ones are drawn from.
 
@@ -473,8 +454,8 @@ def fit_demo(
             f"{FEWEST}: with fewer, what is estimated would be these songs rather than music"
         )
     note = "Aggregates of real songs, made by `msd-genre demo fit`; no value is a song's own."
-    return {"note": note, "songs": len(real.table)} | fit_sound(real, genres) | fit_words(
-        data, real, genres, everyone.table.loc[left, "track_id"].tolist()
+    return {"note": note, "songs": len(real.table)} | fit_sound(real) | fit_words(
+        data, real, everyone.table.loc[left, "track_id"].tolist()
     )
 
 

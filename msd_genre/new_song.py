@@ -150,7 +150,8 @@ def read_sound_of(
     from msd_genre.audio import analyse_sound
 
     heard = analyse_sound(path)
-    facts = {"key": heard.key, "mode": heard.mode, "duration_s": heard.duration_s}
+    known = ("key", "mode", "duration_s")  # not the loudness, which is on another scale
+    facts = {name: heard.metadata[name] for name in known}
     return Sound(path.name, "", heard.segments, facts, True)
 
 # %% ../nbs/api/63_new_song.ipynb #65add2d7

@@ -220,7 +220,7 @@ def _members(place: Place, recipe: Recipe) -> Iterator[tuple[SongFile, Callable[
         for file, content in place.stream():
             yield file, partial(read_song, content, name=file.path, terms=recipe.terms)
     except SongError as error:
-        yield SongFile("", "", None, ""), partial(_fail, error)
+        yield SongFile(""), partial(_fail, error)
 
 
 def _fail(error: SongError) -> NoReturn:

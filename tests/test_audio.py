@@ -28,7 +28,7 @@ def heard(folder, sound, rate=RATE):
 def middles(seen):
     """Seconds in the middle of each segment."""
     starts = seen.segments.start_s
-    return starts + np.diff([*starts, seen.duration_s]) / 2
+    return starts + np.diff([*starts, seen.metadata["duration_s"]]) / 2
 
 
 def test_a_scale_comes_out_as_its_notes(tmp_path):
@@ -39,7 +39,7 @@ def test_a_scale_comes_out_as_its_notes(tmp_path):
     played = [steps[int(middle / 0.6)] % 12 for middle in middles(seen)]
     assert seen.segments.chroma.argmax(axis=1).tolist() == played
     assert set(played) == {s % 12 for s in steps}
-    assert (PITCH_CLASSES[seen.key], seen.mode) == ("C", 1)
+    assert (PITCH_CLASSES[seen.metadata["key"]], seen.metadata["mode"]) == ("C", 1)
 
 
 def test_a_progression_comes_out_as_its_chords_and_key_at_another_rate(tmp_path):
@@ -49,8 +49,8 @@ def test_a_progression_comes_out_as_its_chords_and_key_at_another_rate(tmp_path)
     for middle, chroma in zip(middles(seen), seen.segments.chroma, strict=True):
         notes = {note % 12 for note in chords[int(middle / 0.8)]}
         assert set(np.argsort(chroma)[-3:]) == notes
-    assert (PITCH_CLASSES[seen.key], seen.mode) == ("A", 0)
-    assert seen.duration_s == pytest.approx(6.4, abs=0.01)
+    assert (PITCH_CLASSES[seen.metadata["key"]], seen.metadata["mode"]) == ("A", 0)
+    assert seen.metadata["duration_s"] == pytest.approx(6.4, abs=0.01)
 
 
 def test_noise_has_no_pitch_and_timbre_in_the_msd_range(tmp_path):
@@ -119,7 +119,7 @@ def test_sounds_become_song_files_that_the_join_and_the_store_take(tmp_path):
     assert np.array_equal(song.segments.chroma, heard.segments.chroma)
     said = song.metadata
     assert (said["artist_name"], said["title"], said["year"]) == ("Åse", "Down", 1999)
-    assert said["loudness_db"] == heard.loudness_db < 0 and said["tempo_bpm"] == 0
+    assert said["loudness_db"] == heard.metadata["loudness_db"] < 0 and said["tempo_bpm"] == 0
     (corpus / "own.cls").write_text("".join(f"{path.stem}\tSteps\n" for path in paths))
     options = {"genres": "any", "drop_mismatches": False, "lyrics": None, "min_segments": 0}
     params = {"seed": 1, "data": {"folder": str(corpus)}, "catalog": options}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from describe_song_layout import describe_layout
 from scipy import sparse
 from scipy.stats import spearmanr
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -26,10 +27,8 @@ from msd_genre.demo import (
     BROKEN_ROWS,
     GENRES,
     PARAMETERS,
-    SHOWPIECES,
     TEXT_FILES,
     DemoError,
-    build_vocabulary,
     like_songs,
     make_lyrics,
     make_plan,
@@ -61,7 +60,6 @@ from msd_genre.songs import (
     Segments,
     Song,
     SongError,
-    describe_layout,
     find_songs,
     read_song,
     song_layout,
@@ -349,7 +347,7 @@ def test_the_label_file_has_the_layout_of_cd2_and_the_names_of_the_write_up(demo
 
 def test_the_shares_are_the_published_histogram():
     published = genre_counts()
-    assert {name.split()[0]: genre.songs for name, genre in GENRES.items()} == published.to_dict()
+    assert {name.split()[0]: n for name, (n, _) in GENRES.items()} == published.to_dict()
     plan = make_plan(20_000, seed=3)[:20_000]
     labels = plan.label[plan.label >= 0]
     found = labels.value_counts(normalize=True).reindex(range(18), fill_value=0.0)
@@ -381,7 +379,8 @@ def test_the_showpieces_come_through_whole(demo_corpus):
     layout = find_layout(demo_corpus)
     facts = [read_song(path).metadata | {"path": path} for path in whole_songs(demo_corpus)]
     by_name = {f"{f['artist_name']} - {f['title']}": f for f in facts}
-    fast, slow, solo = (by_name[name] for name in SHOWPIECES)
+    names = [f"{PARAMETERS.showpiece_artist} - {show.title}" for show in PARAMETERS.showpieces]
+    fast, slow, solo = (by_name[name] for name in names)
     assert len(by_name) > 100 and fast["tempo_bpm"] > 160 and slow["tempo_bpm"] < 70
     n = PARAMETERS.broken_rows
     named = sound(read_labels(layout.labels["msd_tagtraum_demo_cd2"]), n)
@@ -456,6 +455,8 @@ def test_plays_have_long_tails(demo_corpus):
 
 def test_the_committed_vocabulary_is_what_the_packaged_vectors_give():
     pytest.importorskip("nltk")
+    from build_demo_vocabulary import build_vocabulary
+
     committed = vocabulary()
     pd.testing.assert_frame_equal(committed, build_vocabulary(), check_dtype=False)
     assert committed.stem.is_unique

@@ -23,11 +23,10 @@ from msd_genre.songs import (
     SongFile,
     TarPlace,
     TarStream,
-    create_song_file,
     find_songs,
     open_places,
     read_song,
-    write_rows,
+    song_bytes,
 )
 from msd_genre.sources import SourceError
 
@@ -37,17 +36,11 @@ IDS = ["TRA", "TRB", "TRC", "TRD"]
 def write_song(path):
     """A song of three segments."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with create_song_file(path) as file:
-        write_rows(file["analysis/segments_start"], np.arange(3) / 4)
-        write_rows(file["analysis/segments_pitches"], np.full((3, 12), 0.5))
-        write_rows(file["analysis/segments_timbre"], np.full((3, 12), 1.0))
-        for table in ("analysis/songs", "metadata/songs", "musicbrainz/songs"):
-            row = np.zeros(1, file[table].dtype)
-            if "track_id" in row.dtype.names:
-                row["track_id"] = path.stem.encode()
-            if "song_id" in row.dtype.names:
-                row["song_id"], row["artist_id"] = b"SOA", b"ARA"
-            write_rows(file[table], row)
+    arrays = {"start": np.arange(3) / 4, "pitches": np.full((3, 12), 0.5),
+              "timbre": np.full((3, 12), 1.0)}  # fmt: skip
+    rows = {f"/analysis/segments_{name}": values for name, values in arrays.items()}
+    fields = {"track_id": path.stem, "song_id": "SOA", "artist_id": "ARA"}
+    path.write_bytes(song_bytes(rows, fields))
     return path
 
 
@@ -97,7 +90,7 @@ def test_a_tree_is_sorted_by_track_at_any_depth(whole):
         "TRA.h5", "data/B/TRB.h5", "data/A/Z/Z/TRC.h5", "data/TRD.h5",
     ]  # fmt: skip
     facts = (whole / "TRA.h5").stat()
-    assert files[0] == SongFile("TRA", "TRA.h5", facts.st_size, str(facts.st_mtime_ns))
+    assert files[0] == SongFile("TRA.h5", facts.st_size, str(facts.st_mtime_ns))
     assert find_songs(whole) == [whole / file.path for file in files]
 
 
@@ -110,10 +103,10 @@ def test_a_place_travels_and_its_address_may_be_relative(whole, monkeypatch):
     assert [file.path for file in open_places(".")[0].files()][1] == "data/B/TRB.h5"
 
 
-def test_segments_of_a_place_are_of_the_type_asked_for(whole):
+def test_a_song_of_a_place_has_its_terms_if_asked_for(whole):
     (place,) = open_places(whole)
-    song = place.read(place.files()[0], terms=True, dtype=np.float32)
-    assert song.segments.timbre.dtype == np.float32 and song.metadata["artist_terms"] == []
+    song = place.read(place.files()[0], terms=True)
+    assert song.metadata["artist_terms"] == []
 
 
 def test_links_are_followed_but_never_in_a_circle(tree):
@@ -137,7 +130,7 @@ def test_a_song_by_a_link_is_the_song_that_it_leads_to(tree):
     assert files["TRE"].size == target.stat().st_size
     assert place.read(files["TRE"]).metadata["track_id"] == "TRE"
     for name, expected in (("TRNONE", "no such file"), ("TRSELF", "no file")):
-        assert files[name] == SongFile(name, f"{name}.h5")
+        assert files[name] == SongFile(f"{name}.h5")
         with pytest.raises(SongError, match=expected):
             place.read(files[name])
 
@@ -408,7 +401,7 @@ def test_a_page_that_fails_hides_no_songs(web, whole):
 def test_a_song_gone_from_the_web_is_set_aside_at_once(web):
     address, server = web
     with pytest.raises(SongError, match="no longer at"):
-        RemotePlace(address).read(SongFile("TRX", "data/TRX.h5"))
+        RemotePlace(address).read(SongFile("data/TRX.h5"))
     assert server.requests == 1
 
 

@@ -7,6 +7,7 @@ import traceback
 import h5py
 import numpy as np
 import pytest
+from describe_song_layout import describe_layout
 
 from msd_genre import songs
 from msd_genre.songs import (
@@ -14,13 +15,11 @@ from msd_genre.songs import (
     SEGMENT_ARRAYS,
     Segments,
     SongError,
-    create_song_file,
-    describe_layout,
     find_songs,
     read_song,
+    song_bytes,
     song_layout,
     validate_segments,
-    write_rows,
 )
 
 N_SEGMENTS = 40
@@ -38,23 +37,25 @@ def arrays():
 
 def write_song(path, arrays):
     """A whole song file of the real format, every text field filled to its last byte."""
-    with create_song_file(path) as file:
-        for name, rows in arrays.items():
-            write_rows(file["analysis"][name], rows)
-        for table in ("analysis/songs", "metadata/songs", "musicbrainz/songs"):
-            row = np.zeros(1, file[table].dtype)
-            for number, field in enumerate(row.dtype.names, start=1):
-                kind = row.dtype[field]
-                row[field] = b"x" * kind.itemsize if kind.kind == "S" else number
-            for field in {"key", "mode"}.intersection(row.dtype.names):
-                row[field] = 1
-            if "track_id" in row.dtype.names:
-                row["track_id"] = path.stem.encode()
-            write_rows(file[table], row)
-        write_rows(file["metadata/artist_terms"], np.array([b"t" * 256, "é".encode()], "S256"))
-        write_rows(file["metadata/artist_terms_freq"], np.array([1.0, 0.25]))
-        write_rows(file["metadata/artist_terms_weight"], np.array([0.5, 1.0]))
+    rows = {f"/analysis/{name}": values for name, values in arrays.items()} | {
+        "/metadata/artist_terms": np.array([b"t" * 256, "é".encode()], "S256"),
+        "/metadata/artist_terms_freq": np.array([1.0, 0.25]),
+        "/metadata/artist_terms_weight": np.array([0.5, 1.0]),
+    }
+    fields = {}
+    for table in ("analysis/songs", "metadata/songs", "musicbrainz/songs"):
+        kinds = songs.hdf5_type(song_layout()[f"/{table}"]["type"]).dtype
+        for number, field in enumerate(kinds.names, start=1):
+            text = kinds[field].kind == "S"
+            fields[field] = b"x" * kinds[field].itemsize if text else number
+    path.write_bytes(song_bytes(rows, fields | {"key": 1, "mode": 1, "track_id": path.stem}))
     return path
+
+
+def write_rows(dataset, rows):
+    """Replace the rows of a dataset in its own type, text that fills its field included."""
+    space = dataset.id.get_space()
+    dataset.id.write(space, space, np.ascontiguousarray(rows), mtype=dataset.id.get_type())
 
 
 @pytest.fixture
@@ -78,13 +79,13 @@ def reason(path):
 
 def short_way(data, name=None):
     """The song as found in the bytes alone; raises where `read_song` would turn to h5py."""
-    return songs._song(songs._raw_datasets(data), name, True, np.float64)
+    return songs._song(songs._raw_datasets(data), name, True)
 
 
 def plain_way(data, name=None):
     """The song as h5py finds it."""
-    with songs._plain_datasets(data, name) as dataset:
-        return songs._song(dataset, name, True, np.float64)
+    with songs._plain_datasets(data) as dataset:
+        return songs._song(dataset, name, True)
 
 
 def assert_same_song(one, other):
@@ -271,21 +272,6 @@ def test_very_many_chunks(song, tmp_path, n, way):
     else:
         with pytest.raises(songs._NOT_RAW, match="very many chunks"):
             short_way(data)
-
-
-def test_float32_is_the_rounded_float64(song):
-    whole, half = read_song(song).segments, read_song(song, dtype=np.float32).segments
-    for name, values in vars(half).items():
-        assert values.dtype == np.float32
-        assert np.array_equal(values, getattr(whole, name).astype(np.float32))
-
-
-def test_values_beyond_float32(tmp_path, arrays):
-    arrays["segments_timbre"][3, 3] = 1e39
-    path = write_song(tmp_path / "TRX.h5", arrays)
-    assert read_song(path).segments.timbre[3, 3] == 1e39
-    with pytest.raises(SongError, match="values beyond float32"):
-        read_song(path, dtype=np.float32)
 
 
 def test_the_arrays_belong_to_the_reader(song):
