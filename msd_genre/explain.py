@@ -9,6 +9,7 @@ __all__ = ['REFERENCES', 'ExplainError', 'margins', 'reference_song', 'integrate
            'make_explanations']
 
 # %% ../nbs/api/61_explain.ipynb #3ed774be
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from scipy.stats import spearmanr
 
 from .features import open_store
 from .lyrics import word_weights
-from .runs import Run
+from .runs import Run, report_command
 from .training import Plan, Songs, load_songs, open_trained, predict
 
 # %% ../nbs/api/61_explain.ipynb #cd750509
@@ -311,8 +312,8 @@ def _plan(run: Run, folder: str) -> Plan:
     known = run.sidecars().get(folder, {}).get("params", {})
     names = {field.name for field in fields(Plan)}
     if "model" not in known or set(known) - names - {"backend"}:
-        raise ExplainError(f"{folder} is no training of a network that this version made: train it "
-                           "again (chapters 04 to 06), or name another one")
+        raise ExplainError(f"{folder} is not the training of a network by this version: train it "
+                           f"again with `{shlex.join(report_command(run.dir))}`, or name another")
     return Plan(**{name: value for name, value in known.items() if name in names})
 
 

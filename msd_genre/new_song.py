@@ -9,6 +9,7 @@ __all__ = ['LONGEST_TEXT', 'FROM_PLACES', 'NO_SOUND', 'NO_WORDS', 'NO_KNOWN_WORD
 
 # %% ../nbs/api/63_new_song.ipynb #c5c201df
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from .catalog import data_layout
 from .features import open_store
 from .neighbours import Space, nearest_songs, open_space
 from .predictor import Predictor, one_song, open_exported, open_predictor, stored_songs
-from .runs import Run, open_run
+from .runs import Run, open_run, report_command
 from .songs import Segments, Song, SongError, open_places, read_song
 
 # %% ../nbs/api/63_new_song.ipynb #9a23ac91
@@ -303,7 +304,8 @@ def predict(
     answer = judge(predictor, sound, text, space, places, k)
     if places is None:
         mapped = ", ".join(sorted(path.stem for path in (run.dir / "maps").glob("*.parquet")))
-        other = f"but of {mapped}" if mapped else "nor of another network: chapter 13 makes one"
+        other = f"but of {mapped}" if mapped else (
+            f"nor of another network: `{shlex.join(report_command(run.dir))}` makes maps/")
         answer.notes.append(
             f"no place on a map: {run.dir.name} has none of {predictor.name}, {other}")
     return answer

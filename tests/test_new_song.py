@@ -399,6 +399,13 @@ def test_a_song_file_that_is_none_is_refused(opened, tmp_path):
         new_song.predict(tmp_path / "TRX.h5", predictor=opened)
 
 
+def test_a_run_without_a_map_gets_the_command_that_makes_one(run, opened, space, demo_corpus):
+    path = demo_corpus / songs_of(run)["path"].iloc[0]
+    (note,) = new_song.predict(path, run=run, predictor=opened, space=space).notes[-1:]
+    assert note.endswith("` makes maps/") and "`msd-genre report " in note
+    assert str(run.dir) in note and "chapter" not in note
+
+
 def test_nearest_songs_and_place_leave_the_song_itself_out(run, opened, space, demo_corpus):
     song_map.make_places(run, space, seed=1, perplexity=5)
     test = space.songs[space.songs["part"] == "test"].iloc[0]
