@@ -124,11 +124,11 @@ def test_a_network_whose_training_was_killed_while_made_anew_is_passed_over(tmp_
     for name in ("cnn-ours-artist-f0-s1", "joint-ours-artist-f0-s1"):
         run.make(f"models/{name}", write_network, params={"tag": ""})
     (tmp_path / ".keys" / "models__joint-ours-artist-f0-s1.json").unlink()
-    assert predictor.networks(run) == ["cnn-ours-artist-f0-s1"]
+    assert list(predictor.networks(run)) == ["cnn-ours-artist-f0-s1"]
 
 
 def test_the_network_is_chosen_on_validation_and_named_by_its_beginning(run):
-    assert predictor.networks(run) == sorted(NAMES)
+    assert list(predictor.networks(run)) == sorted(NAMES)
     assert predictor.choose_network(run, "cnn") == NAMES[1]
     assert predictor.choose_network(run) in NAMES
     with pytest.raises(PredictorError, match=r"no network 'lstm' .* there is baseline-as_written"):
