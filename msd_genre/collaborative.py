@@ -6,8 +6,8 @@
 __all__ = ['ENGINES', 'WEIGHTINGS', 'Scorer', 'CELLS', 'RANKING_SCORES', 'PARTS', 'LOSSES', 'CollaborativeError', 'make_matrix',
            'song_names', 'hold_out_plays', 'shuffle_plays', 'Factors', 'strengths', 'als', 'by_popularity', 'by_chance',
            'by_cosine', 'by_factors', 'top_songs', 'ranking_scores', 'score_rankers', 'search_als', 'nearest',
-           'shared_listeners', 'neighbour_scores', 'split_users', 'without_songs', 'fold_in', 'gap_closed',
-           'scaled_inputs', 'fit_content', 'songs_with_content', 'new_song_vectors', 'rank_new_songs']
+           'shared_listeners', 'neighbour_scores', 'split_users', 'fold_in', 'gap_closed', 'scaled_inputs',
+           'fit_content', 'songs_with_content', 'new_song_vectors', 'rank_new_songs']
 
 # %% ../nbs/api/62_collaborative.ipynb #9eb26502
 import os
@@ -274,9 +274,10 @@ def _by_spark(weighed, rank, alpha, regularization, iterations, seed, master, sh
                 seed=seed, implicitPrefs=True, userCol="user", itemCol="song", ratingCol="rating",
                 numUserBlocks=blocks, numItemBlocks=blocks,
             ).fit(session.read.parquet(f"{folder}/plays.parquet"))  # fmt: skip
-            for made, vectors in zip((model.userFactors, model.itemFactors), factors, strict=True):
-                made.write.mode("overwrite").parquet(f"{folder}/factors")
-                if len(table := pd.read_parquet(f"{folder}/factors")):
+            made = {"users": model.userFactors, "songs": model.itemFactors}
+            for vectors, (name, one) in zip(factors, made.items(), strict=True):
+                one.write.parquet(f"{folder}/{name}")
+                if len(table := pd.read_parquet(f"{folder}/{name}")):
                     vectors[table["id"].to_numpy()] = np.stack(table["features"].to_numpy())
     finally:
         session.stop()
@@ -354,19 +355,10 @@ RANKING_SCORES = ("precision@10", "recall@50", "nDCG@50", "MAP@500")
 
 def ranking_scores(
     top: np.ndarray,  # (n, k) columns of songs, the best first; -1: none
-    hidden: sparse.csr_array,  # (n, n_songs), in a row what the user of that row of `top` played
+    hidden: sparse.csr_array,  # (n, n_songs), one or more plays of the user of each row
 ) -> pd.DataFrame:  # (n, 4) `RANKING_SCORES` of each user, each in [0, 1]
-    """Score each user's list. Lists shorter than a score's length count as having misses.
-
-    Raises `CollaborativeError` for a user without a hidden song and lists that name one twice.
-    """
+    "Score each user's list of `top_songs`; one shorter than a score's length has misses there."
     n_hidden = np.diff(hidden.indptr)
-    if len(top) != hidden.shape[0] or not n_hidden.all():
-        raise CollaborativeError(f"{len(top)} lists for {hidden.shape[0]} users, of whom "
-                                 f"{(n_hidden == 0).sum()} have nothing hidden: one each")
-    ordered = np.sort(top, axis=1)
-    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
-        raise CollaborativeError("a list recommends a song twice: rank each song once")
     known = sparse.csr_array((np.ones(hidden.nnz, np.int8), hidden.indices, hidden.indptr),
                              hidden.shape)
     rows = np.repeat(np.arange(len(top)), top.shape[1])
@@ -518,14 +510,6 @@ def split_users(
     return sparse.csr_array(counts[~judges]), sparse.csr_array(counts[judges])
 
 # %% ../nbs/api/62_collaborative.ipynb #85287590
-def without_songs(
-    counts: sparse.csr_array,  # (n_users, n_songs)
-    songs: np.ndarray,  # columns to empty
-) -> sparse.csr_array:  # of the same shape
-    "Return the plays without those of some songs."
-    return _entries(counts, ~np.isin(counts.indices, songs))
-
-
 def fold_in(
     factors: Factors,  # learnt without these songs
     counts: sparse.csr_array,  # (n_users, n) plays of the songs
@@ -692,7 +676,7 @@ def new_song_vectors(
     def build(path: Path) -> None:
         from msd_genre.training import load_inputs
 
-        rng, left = np.random.default_rng(seed), without_songs(counts, new)
+        rng, left = np.random.default_rng(seed), _entries(counts, ~np.isin(counts.indices, new))
         factors = als(left, **settings, seed=seed, **(learning or {}))
         known = {name: value for name, value in settings.items() if name != "rank"}
         arrays = {"users": factors.users, "songs": factors.songs,

@@ -9,7 +9,7 @@ __all__ = ['SPACES', 'NOISE', 'LEAST_ARTISTS', 'EmbeddingError', 'tsne', 'chance
 
 # %% ../nbs/api/60_embedding.ipynb #a8715c7b
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,11 @@ def tsne(
 
 # %% ../nbs/api/60_embedding.ipynb #fc695fb1
 def chance_precision(
-    relevant: np.ndarray,  # (...) songs of the genre among the candidates, R
-    candidates: np.ndarray,  # (...) N
+    relevant: np.ndarray,  # (...) int, songs of the genre among the candidates, R
+    candidates: np.ndarray,  # (...) int, N
 ) -> tuple[np.ndarray, np.ndarray]:  # (...) precision at any k; (...) average precision; 0 to 1
-    "What a ranking at random is expected to have (Bestgen, 2015); NaN where R is 0."
-    relevant, candidates = np.broadcast_arrays(
-        np.asarray(relevant, float), np.asarray(candidates, float))
-    harmonic = np.concatenate([[0], np.cumsum(1 / np.arange(1, int(candidates.max()) + 1))])
-    harmonic = harmonic[candidates.astype(int)]
+    "Return what a ranking at random is expected to have (Bestgen, 2015); NaN where R is 0."
+    harmonic = np.concatenate([[0], np.cumsum(1 / np.arange(1, candidates.max() + 1))])[candidates]
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(relevant > 0, relevant / candidates, np.nan)
         rest = np.where(candidates > 1, (relevant - 1) / (candidates - 1), 0)
@@ -320,17 +317,10 @@ def song_languages(
         return pd.Series(np.where(guessed == "", "unknown", guessed), store.track_ids)
 
 # %% ../nbs/api/60_embedding.ipynb #ab4db256
-def _make(
-    run: Run,
-    name: str,  # of the artifact
-    build: Callable[[Path], None],
-    folders: Sequence[str],  # whose embedding.parquet it is made from
-    **params,  # that it depends on
-) -> None:
-    "Build an artifact from embeddings, the catalog and the lyrics, or keep it."
-    run.make(name, build, modules=["embedding"], params=params,
-             inputs=["catalog.parquet", "features", "lyrics",
-                     *(f"{folder}/embedding.parquet" for folder in folders)])
+def _inputs(folders: Sequence[str]) -> list[str]:
+    "Return the artifacts that spaces of these trainings are made from."
+    embeddings = [f"{folder}/embedding.parquet" for folder in folders]
+    return ["catalog.parquet", "features", "lyrics", *embeddings]
 
 
 def make_retrieval(
@@ -355,9 +345,9 @@ def make_retrieval(
         table[["space", *table.columns.drop("space")]].to_csv(path, index=False)
 
     folders = sorted({folder for line in lines.values() for folder in line["folders"]})
-    _make(run, name, build, folders, lines=lines, k=list(k), n_boot=n_boot, seed=seed,
-          given={one: value_digest(space.to_dict("list")) for one, space in given.items()},
-          reference=reference)
+    run.make(name, build, modules=["embedding"], inputs=_inputs(folders), params={
+        "lines": lines, "k": list(k), "n_boot": n_boot, "seed": seed, "reference": reference,
+        "given": {one: value_digest(space.to_dict("list")) for one, space in given.items()}})
     return run.read(name)
 
 
@@ -376,7 +366,8 @@ def make_map(
         x, y = tsne(space.filter(regex="^e_").to_numpy(), seed, perplexity).T
         space[["track_id", "genre"]].assign(x=x, y=y).to_parquet(path)
 
-    _make(run, name, build, [folder], kind=kind, n_songs=n_songs, perplexity=perplexity, seed=seed)
+    run.make(name, build, modules=["embedding"], inputs=_inputs([folder]), params={
+        "kind": kind, "n_songs": n_songs, "perplexity": perplexity, "seed": seed})
     return run.read(name)
 
 # %% ../nbs/api/60_embedding.ipynb #18a2a62c
@@ -574,8 +565,8 @@ def make_clusters(
         songs.to_parquet(path / "songs.parquet")
         shared.to_parquet(path / "shared.parquet")
 
-    _make(run, name, build, folders, min_size=min_size, min_samples=min_samples, n_perm=n_perm,
-          seed=seed)
+    run.make(name, build, modules=["embedding"], inputs=_inputs(folders), params={
+        "min_size": min_size, "min_samples": min_samples, "n_perm": n_perm, "seed": seed})
     return run.read(f"{name}/songs.parquet"), run.read(f"{name}/shared.parquet")
 
 

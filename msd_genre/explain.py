@@ -10,7 +10,6 @@ __all__ = ['REFERENCES', 'ExplainError', 'margins', 'reference_song', 'integrate
 
 # %% ../nbs/api/61_explain.ipynb #3ed774be
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -307,20 +306,6 @@ def open_network(
                    load_songs(run, plan))
 
 
-def _make(
-    run: Run,
-    kind: str,  # the folder that the artifact goes to
-    folder: str,  # of a training
-    build: Callable[[Path], None],
-    **params,  # that it depends on
-) -> str:  # the artifact
-    "Build an artifact from a training and its songs, or keep it."
-    name = f"{kind}/{folder.removeprefix('models/')}"
-    run.make(name, build, params=params, modules=["explain"],
-             inputs=[folder, "catalog.parquet", "split.parquet", "features", "lyrics"])
-    return name
-
-
 def make_untrained(
     run: Run,
     folder: str,  # of a training
@@ -338,7 +323,10 @@ def make_untrained(
         about.join(pd.DataFrame(places, columns=[f"e_{i:02d}" for i in range(places.shape[1])])
                    ).to_parquet(path / "embedding.parquet")
 
-    return _make(run, "embedding/untrained", folder, build, seed=seed)
+    name = f"embedding/untrained/{folder.removeprefix('models/')}"
+    run.make(name, build, params={"seed": seed}, modules=["explain"],
+             inputs=[folder, "catalog.parquet", "split.parquet", "features", "lyrics"])
+    return name
 
 # %% ../nbs/api/61_explain.ipynb #b768c09d
 def _chosen_rows(
@@ -478,13 +466,8 @@ def _shuffled(
     return pd.concat(tables, ignore_index=True)
 
 
-def _left_out(
-    network: Network,
-    known: pd.DataFrame,  # predictions of the training
-    path: Path,  # where the folders go
-) -> None:
-    "Write predictions of the test songs with each input replaced by each reference."
-    known = known.query("part == 'test'").reset_index(drop=True)
+def _left_out(network: Network, known: pd.DataFrame, path: Path) -> None:
+    "Write predictions with each input replaced by each reference, in the form of `known`."
     inputs = network.take(np.searchsorted(network.songs.track_ids, known["track_id"].to_numpy(str)))
     outputs = [f"p_{genre}" for genre in network.songs.classes]
     for kind in (*REFERENCES, "swapped"):
@@ -518,7 +501,8 @@ def make_explanations(
     def build(path: Path) -> None:
         network = open_network(run, folder)
         path.mkdir()
-        _left_out(network, run.read(f"{folder}/predictions.parquet"), path)
+        known = run.read(f"{folder}/predictions.parquet").query("part == 'test'")
+        _left_out(network, known.reset_index(drop=True), path)
         model, songs, test = network.model, network.songs, np.unique(network.songs.rows["test"])
         answers = margins(model, network.take(test)).argmax(axis=1)
         rows = _chosen_rows(network, answers, test, per_genre, wanted or [], seed)
@@ -544,5 +528,9 @@ def make_explanations(
                           "activity": activity, "shuffled": shuffled}.items():
             one.to_parquet(path / f"{name}.parquet")
 
-    return _make(run, "explain", folder, build, per_genre=per_genre, wanted=wanted or [],
-                 reference=reference, steps=steps, seed=seed)
+    name = f"explain/{folder.removeprefix('models/')}"
+    run.make(name, build, modules=["explain"],
+             params={"per_genre": per_genre, "wanted": wanted or [], "reference": reference,
+                     "steps": steps, "seed": seed},
+             inputs=[folder, "catalog.parquet", "split.parquet", "features", "lyrics"])
+    return name

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EXACT', 'CELLS', 'PROBED', 'SAMPLE', 'LISTED', 'EMBEDDED_AT_ONCE', 'USUAL_SONGS', 'NEAR', 'NeighbourError',
-           'build_index', 'nearest', 'full_names', 'find_song', 'place_songs', 'Space', 'open_space', 'Usual', 'usual',
-           'why_near', 'nearest_songs', 'similar', 'playlist']
+           'build_index', 'nearest', 'full_names', 'find_song', 'Space', 'open_space', 'Usual', 'usual', 'why_near',
+           'nearest_songs', 'similar', 'playlist']
 
 # %% ../nbs/api/62_neighbours.ipynb #7ccabf20
 from collections.abc import Sequence
@@ -107,39 +107,25 @@ def find_song(
 EMBEDDED_AT_ONCE = 2_048  # songs
 
 
-def place_songs(
-    run: Run,  # has trainings, `features/`, `lyrics/`, `catalog.parquet` and `split.parquet`
-    model: str | None = None,  # as `predictor.choose_network` takes it
-    predictor: Predictor | None = None,  # of that model, if it is open already
-) -> str:  # the artifact's name, spaces/<training>
-    "Embed all songs of a run's store by a network, or read that."
-    name = predictor.name if predictor else choose_network(run, model)
-
-    def build(folder: Path) -> None:
-        store, opened = open_store(run.path("features")), predictor or open_predictor(run, name)
-        catalog, counts = run.read("catalog.parquet"), run.read("lyrics/counts.npz")
-        parts = []
-        for rows in tqdm(list(store.batches(EMBEDDED_AT_ONCE)), desc="placing songs",
-                         unit=" blocks", disable=None):
-            chances, places = opened.predict(stored_songs(store, counts, rows, catalog))
-            parts.append(pd.DataFrame({
-                "answer": np.asarray(opened.classes)[chances.argmax(axis=1)],
-                "chance": chances.max(axis=1)}).join(
-                    pd.DataFrame(places, columns=[f"e_{i:02d}" for i in range(places.shape[1])])))
-        table = pd.concat(parts, ignore_index=True)
-        plan = run.sidecars()[f"models/{name}"]["params"]
-        split = open_split(run, plan["protocol"], plan["fold"]).drop_duplicates("track_id")
-        part = split.set_index("track_id")["part"].reindex(store.track_ids).fillna("none")
-        table.insert(0, "track_id", store.track_ids)
-        table.insert(1, "part", part.to_numpy(str))
-        folder.mkdir()
-        table.to_parquet(folder / "songs.parquet")
-        index = build_index(table.filter(regex="^e_").to_numpy())
-        faiss.write_index(index, str(folder / "songs.faiss"))
-
-    run.make(f"spaces/{name}", build, modules=["neighbours"], inputs=[
-        f"models/{name}", "features", "lyrics", "catalog.parquet", "split.parquet"])
-    return f"spaces/{name}"
+def _embed(
+    run: Run,
+    predictor: Predictor,
+) -> pd.DataFrame:  # track_id, part, answer, chance, e_00...; one row per song of the store
+    "Embed all songs of a run's store, and predict their genres."
+    store, parts = open_store(run.path("features")), []
+    catalog, counts = run.read("catalog.parquet"), run.read("lyrics/counts.npz")
+    for rows in tqdm(list(store.batches(EMBEDDED_AT_ONCE)), desc="placing songs", unit=" blocks",
+                     disable=None):
+        chances, places = predictor.predict(stored_songs(store, counts, rows, catalog))
+        parts.append(pd.DataFrame({
+            "answer": np.asarray(predictor.classes)[chances.argmax(axis=1)],
+            "chance": chances.max(axis=1)}).join(
+                pd.DataFrame(places, columns=[f"e_{i:02d}" for i in range(places.shape[1])])))
+    plan = run.sidecars()[f"models/{predictor.name}"]["params"]
+    split = open_split(run, plan["protocol"], plan["fold"]).drop_duplicates("track_id")
+    part = split.set_index("track_id")["part"].reindex(store.track_ids).fillna("none")
+    about = pd.DataFrame({"track_id": store.track_ids, "part": part.to_numpy(str)})
+    return about.join(pd.concat(parts, ignore_index=True))
 
 # %% ../nbs/api/62_neighbours.ipynb #055f69ab
 @dataclass(frozen=True)
@@ -160,19 +146,30 @@ class Space:
 
 
 def open_space(
-    run: Run,  # as `place_songs` takes it
+    run: Run,  # has trainings, `features/`, `lyrics/`, `catalog.parquet` and `split.parquet`
     model: str | None = None,  # as `predictor.choose_network` takes it
     predictor: Predictor | None = None,  # of that model, if it is open already
 ) -> Space:
     "Open the space of a network of a run. Raises `PredictorError` if there is no such network."
-    name = place_songs(run, model, predictor)
+    training = predictor.name if predictor else choose_network(run, model)
+    name = f"spaces/{training}"
+
+    def build(folder: Path) -> None:
+        table = _embed(run, predictor or open_predictor(run, training))
+        folder.mkdir()
+        table.to_parquet(folder / "songs.parquet")
+        index = build_index(table.filter(regex="^e_").to_numpy())
+        faiss.write_index(index, str(folder / "songs.faiss"))
+
+    run.make(name, build, modules=["neighbours"], inputs=[
+        f"models/{training}", "features", "lyrics", "catalog.parquet", "split.parquet"])
     table = run.read(f"{name}/songs.parquet")
     known = kept_songs(run).set_index("track_id").loc[table["track_id"]]
     facts = known[["artist_name", "title", "genre"]].reset_index()
     with (store := open_store(run.path("features"))).file:
         sound = store.summary[:]
     return Space(
-        name.removeprefix("spaces/"), facts.join(table[["part", "answer", "chance"]]),
+        training, facts.join(table[["part", "answer", "chance"]]),
         np.ascontiguousarray(table.filter(regex="^e_").to_numpy(np.float32)),
         faiss.read_index(str(run.path(name) / "songs.faiss")), sound,
         run.read("lyrics/counts.npz"),

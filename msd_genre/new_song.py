@@ -153,13 +153,11 @@ def sound_of_track(
     if (layout.folder / path).is_file():
         return _sound(read_song(layout.folder / path))
     for place in open_places(layout.songs, run.params.get("data", {}).get("storage_options")):
-        if place.streams:
-            found = (read_song(content, name=file.path) for file, content in place.stream()
-                     if file.track_id == track_id)
-        else:
-            found = (place.read(file) for file in place.files() if file.track_id == track_id)
-        for song in found:
-            return _sound(song)
+        contents = place.stream() if place.streams else ((file, None) for file in place.files())
+        for file, content in contents:
+            if file.track_id == track_id:
+                return _sound(place.read(file) if content is None else
+                              read_song(content, name=file.path))
     raise NewSongError(f"no song file of {track_id} in {layout.folder}")
 
 # %% ../nbs/api/63_new_song.ipynb #69003488
@@ -219,9 +217,10 @@ def judge(
     k: int = 10,  # how many nearest songs
 ) -> Answer:
     "Return what a network predicts for a song that is read already. Raises `NewSongError`."
-    text = isinstance(lyrics, str) or lyrics is None
-    counts = count_lyrics(lyrics or "", predictor.stems) if text else lyrics
-    no_words = NO_WORDS if text and not lyrics else NO_KNOWN_WORDS
+    counts, no_words = lyrics, NO_KNOWN_WORDS
+    if counts is None or isinstance(counts, str):
+        no_words = NO_KNOWN_WORDS if counts else NO_WORDS
+        counts = count_lyrics(counts or "", predictor.stems)
     if sound.segments is None and not counts.nnz:
         raise NewSongError(f"{sound.name}: neither segments nor words that the model knows: there "
                            "is nothing to judge")

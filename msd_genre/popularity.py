@@ -302,10 +302,11 @@ def score_bins(
     weights, rows = artist_weights(pd.Series(artists), n_boot=1000, seed=0), []
     share = weights / weights.sum(axis=0)
     learnt = bins if learnt is None else learnt
-    each = {name: (p.argmax(axis=1), np.round(mean := p @ np.arange(p.shape[1])), mean)
-            for name, p in probabilities.items()}
-    constant = np.bincount(learnt).argmax(), round(float(np.median(learnt))), None
-    for name, (answer, middle, mean) in (each | {"one answer": constant}).items():
+    each: dict[str, tuple] = {
+        name: (p.argmax(axis=1), np.round(mean := p @ np.arange(p.shape[1])), mean)
+        for name, p in probabilities.items()}
+    each["one answer"] = np.bincount(learnt).argmax(), round(float(np.median(learnt))), None
+    for name, (answer, middle, mean) in each.items():
         right, off = (bins == answer).astype(float), np.abs(bins - middle).astype(float)
         for score, values in (("accuracy", right), ("distance in bins", off)):
             rows.append((name, score, values.mean(), values @ share))
