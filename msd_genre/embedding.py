@@ -152,23 +152,6 @@ def retrieval(
 _SHUFFLES = 5  # of the genres, for the silhouette at random
 
 
-def _silhouettes(
-    vectors: np.ndarray,  # (n, d)
-    genres: np.ndarray,  # (n,)
-    seed: int,
-) -> tuple[np.ndarray | float, float]:  # (n,) each song's; their mean at random; -1 to 1
-    "Return NaN for fewer than two genres, or as many as songs."
-    if not 2 <= len(np.unique(genres)) < len(genres):
-        return np.nan, np.nan
-    distances = pairwise_distances(vectors)
-    np.fill_diagonal(distances, 0)
-    rng = np.random.default_rng(seed)
-    shuffled = [silhouette_samples(distances, rng.permutation(genres), metric="precomputed").mean()
-                for _ in range(_SHUFFLES)]
-    own = silhouette_samples(distances, genres, metric="precomputed")
-    return own, float(np.mean(shuffled))
-
-
 def song_scores(
     space: pd.DataFrame,  # track_id, fold, genre, artist, e_...; and perhaps language
     k: Sequence[int] = (1, 5, 10),
@@ -182,9 +165,16 @@ def song_scores(
                           matched=songs.get("language"))
         of_song = songs[["track_id", "fold", "genre", "artist"]].iloc[found["song"]]
         table = of_song.reset_index(drop=True).join(found.drop(columns="song"))
+        distances, genres = pairwise_distances(vectors), songs["genre"].to_numpy(str)
+        np.fill_diagonal(distances, 0)
+        rng, own, shuffled = np.random.default_rng(seed), np.nan, np.nan
+        if 2 <= len(np.unique(genres)) < len(genres):  # else there is no silhouette
+            own = silhouette_samples(distances, genres, metric="precomputed")
+            shuffled = np.mean([silhouette_samples(
+                distances, rng.permutation(genres), metric="precomputed").mean()
+                for _ in range(_SHUFFLES)])
         whole = (table["view"] == "all").to_numpy()
-        own, chance = _silhouettes(vectors, songs["genre"].to_numpy(str), seed)
-        table.loc[whole, "silhouette"], table.loc[whole, "chance_silhouette"] = own, chance
+        table.loc[whole, "silhouette"], table.loc[whole, "chance_silhouette"] = own, shuffled
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -427,14 +417,6 @@ def _columns(
             names.append((name, value))
     return np.column_stack(columns) if columns else np.empty((len(artists), 0)), names
 
-
-def _beyond(
-    columns: np.ndarray,  # (n, c) float, NaN: unknown
-    strata: np.ndarray,  # (n,)
-) -> np.ndarray:  # (n, c)
-    "Return the differences from the means of the songs' strata."
-    return columns - pd.DataFrame(columns).groupby(strata).transform("mean").to_numpy()
-
 # %% ../nbs/api/60_embedding.ipynb #d919343a
 def _permuted(
     membership: np.ndarray,  # (artists, clusters) beyond the strata's
@@ -482,11 +464,13 @@ def explain_clusters(
         return pd.DataFrame(columns=["cluster", "property", "value", "inside", "expected", "effect",
                                      "p", "p_adjusted"])
     member = (np.asarray(clusters)[:, None] == known).astype(float)
-    beyond = _beyond(columns, stratum)
+    beyond, member_beyond = (
+        one - pd.DataFrame(one).groupby(stratum).transform("mean").to_numpy()
+        for one in (columns, member))
     scale = np.sqrt(np.nanmean(np.where(np.isnan(beyond).all(axis=0), 0, beyond) ** 2, axis=0))
     scale = np.where(scale > 1e-12, scale, 1)  # the deviation within strata
     membership, values = (pd.DataFrame(np.nan_to_num(one)).groupby(artist).mean().to_numpy()
-                          for one in (_beyond(member, stratum), beyond / scale))
+                          for one in (member_beyond, beyond / scale))
     own = pd.Series(stratum).groupby(artist).agg(lambda one: one.mode()[0]).to_numpy()
     chances = _permuted(membership, values, own, n_perm, seed)
     of, names = pd.factorize(np.array([name for name, _ in named], dtype=object))

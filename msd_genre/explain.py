@@ -12,6 +12,7 @@ __all__ = ['REFERENCES', 'ExplainError', 'margins', 'reference_song', 'integrate
 import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -85,31 +86,24 @@ def reference_song(
 def _gradients(
     before: keras.Model,  # what the last layer is given, from inputs
     weights: np.ndarray,  # (units,) that make one margin of it
-    inputs: dict[str, np.ndarray] | np.ndarray,  # (steps, ...) each
-) -> list[np.ndarray]:  # of one input each, the mean over steps
-    "Return the mean gradient of a margin."
+    start: dict[str, np.ndarray] | np.ndarray,  # of the reference
+    end: dict[str, np.ndarray] | np.ndarray,  # of the song
+    steps: int,
+) -> Any:  # as `start`
+    "Return the mean gradient of a margin at midpoints of equal pieces of the way."
     if keras.config.backend() != "tensorflow":
         raise ExplainError(f"gradients are taken by TensorFlow, the backend is "
                            f"{keras.config.backend()}: set KERAS_BACKEND=tensorflow")
     import tensorflow as tf
 
-    tensors = keras.tree.map_structure(tf.convert_to_tensor, inputs)
-    flat = keras.tree.flatten(tensors)
-    with tf.GradientTape() as tape:
-        tape.watch(flat)
-        margin = tf.reduce_sum(before(tensors, training=False) @ weights[:, None])
-    found = tape.gradient(margin, flat, unconnected_gradients="zero")
-    return [one.numpy().mean(axis=0) for one in found]
-
-
-def _along(
-    start: np.ndarray,  # of the reference
-    end: np.ndarray,  # of the song
-    steps: int,
-) -> np.ndarray:  # (steps, ...) float32
-    "Return midpoints of equal pieces of the way."
     share = ((np.arange(steps) + 0.5) / steps).astype(np.float32)
-    return start + share.reshape(-1, *[1] * start.ndim) * (end - start)
+    way = keras.tree.map_structure(lambda a, b: tf.convert_to_tensor(
+        a + share.reshape(-1, *[1] * a.ndim) * (b - a)), start, end)
+    with tf.GradientTape() as tape:
+        tape.watch(way)
+        margin = tf.reduce_sum(before(way, training=False) @ weights[:, None])
+    found = tape.gradient(margin, way, unconnected_gradients="zero")
+    return keras.tree.map_structure(lambda one: one.numpy().mean(axis=0), found)
 
 
 def integrated_gradients(
@@ -124,9 +118,8 @@ def integrated_gradients(
     before = keras.Model(model.inputs, layer.input)
     gradients = {name: np.empty_like(array) for name, array in inputs.items()}
     for song, genre in enumerate(genres):
-        way = {name: _along(reference[name], inputs[name][song], steps) for name in inputs}
-        names = sorted(way)  # the order of `keras.tree.flatten`
-        for name, found in zip(names, _gradients(before, kernel[:, genre], way), strict=True):
+        end = {name: array[song] for name, array in inputs.items()}
+        for name, found in _gradients(before, kernel[:, genre], reference, end, steps).items():
             gradients[name][song] = found
     return {name: (inputs[name] - reference[name]) * gradients[name] for name in inputs}, gradients
 
@@ -186,7 +179,7 @@ def filter_attributions(
         return pd.DataFrame(columns=["song", "input", "filter", "attribution"])
     layer, kernel, _ = _last_layer(model)
     head, n = keras.Model(model.get_layer("song").output, layer.input), sum(branches.values())
-    added = [((end - start) * _gradients(head, kernel[:, genre], _along(start, end, steps))[0])[:n]
+    added = [((end - start) * _gradients(head, kernel[:, genre], start, end, steps))[:n]
              for end, genre in zip(vectors, genres, strict=True)]
     return pd.DataFrame({
         "song": np.repeat(np.arange(len(vectors)), n),
@@ -294,7 +287,7 @@ def open_network(
     run: Run,
     folder: str,  # of a training, such as "models/cnn-as_written-artist-f0-s1"
 ) -> Network:
-    "Raises `ExplainError` if it is not a network, `RunError` if there is no such training."
+    "Open a network. Raises `ExplainError` if it is not one, `RunError` if there is no training."
     run.path(folder)
     known = run.sidecars().get(folder, {}).get("params", {})
     names = {field.name for field in fields(Plan)}
@@ -358,10 +351,9 @@ def _lyric_words(
 ) -> pd.DataFrame:  # track_id, stem, word, attribution (nats); stem "": all words it lacks
     "Return attributions of words, from the lyric vector or from the words themselves."
     stems, songs, tables = run.read("lyrics/stems.parquet"), network.songs, []
-    counts, ids = run.read("lyrics/counts.npz"), songs.track_ids
+    counts, added = run.read("lyrics/counts.npz"), attributions.get("words", [])
     with (store := open_store(run.path("features"))).file:
-        place = store.rows(ids)
-    added = attributions.get("words", [])
+        place = store.rows(songs.track_ids)
     if "lyrics" in songs.inputs:
         vectors = run.read("lyrics/stem_vectors.npy")
         deviation = np.array((songs.scale or {}).get("lyrics", [0, 1])[1], float)
@@ -375,7 +367,7 @@ def _lyric_words(
         there = counts[[place[row]]].toarray().ravel() > 0
         table = stems.loc[there, ["stem", "word"]].assign(attribution=attribution[there])
         table.loc[len(stems)] = ["", "", attribution[~there].sum()]
-        tables.append(table.assign(track_id=ids[row]))
+        tables.append(table.assign(track_id=songs.track_ids[row]))
     columns = ["track_id", "stem", "word", "attribution"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(
         columns=columns)
