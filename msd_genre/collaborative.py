@@ -6,9 +6,8 @@
 __all__ = ['ENGINES', 'WEIGHTINGS', 'Scorer', 'CELLS', 'RANKING_SCORES', 'PARTS', 'LOSSES', 'CollaborativeError', 'make_matrix',
            'song_names', 'hold_out_plays', 'shuffle_plays', 'Factors', 'strengths', 'als', 'by_popularity', 'by_chance',
            'by_cosine', 'by_factors', 'top_songs', 'ranking_scores', 'score_rankers', 'search_als', 'nearest',
-           'shared_listeners', 'neighbour_scores', 'split_users', 'without_songs', 'fold_in', 'gap_closed',
-           'scaled_inputs', 'content_network', 'fit_content', 'songs_with_content', 'new_song_vectors',
-           'rank_new_songs']
+           'shared_listeners', 'neighbour_scores', 'split_users', 'fold_in', 'gap_closed', 'scaled_inputs',
+           'fit_content', 'songs_with_content', 'new_song_vectors', 'rank_new_songs']
 
 # %% ../nbs/api/62_collaborative.ipynb #9eb26502
 import os
@@ -18,7 +17,6 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -35,7 +33,7 @@ from .splits import artist_groups, kept_songs, open_split
 
 # %% ../nbs/api/62_collaborative.ipynb #461343e0
 class CollaborativeError(ValueError):
-    "Plays that nothing can be learnt from, or factors that are none; what was found, what to do."
+    "Plays that nothing can be learnt from, or invalid factors; what was found, what to do."
 
 
 def make_matrix(
@@ -44,9 +42,9 @@ def make_matrix(
     min_songs: int = 5,  # of a user
     drop_mismatches: bool = True,  # leave out songs of the MSD's list of mismatches
 ) -> PlayMatrix:
-    """The users by songs of a run, kept in it as `collaborative/plays-...`.
+    """Return the users by songs of a run, kept in it as `collaborative/plays-...`.
 
-    Raises `SourceError` where a file is missing, `PlaysError` where no triplet is left.
+    Raises `SourceError` if a file is missing, `PlaysError` if no triplet is left.
     """
     layout = data_layout(run)
     files = require(layout, "plays")
@@ -75,8 +73,8 @@ def make_matrix(
 def song_names(
     run: Run,  # has `catalog.parquet`
     songs: np.ndarray,  # (n,) song ids
-) -> pd.DataFrame:  # song_id, track_id, artist_name, title, genre; a row a song, in its order
-    "What songs are called, where a list of the MSD or a song file says so, and their genre."
+) -> pd.DataFrame:  # song_id, track_id, artist_name, title, genre; one row per song, in its order
+    "Return the names of songs that a list of the MSD or a song file has, and their genre."
     columns = ["song_id", "track_id", "artist_name", "title"]
     catalog = run.read("catalog.parquet")
     tables = [catalog[columns]]
@@ -95,7 +93,7 @@ def hold_out_plays(
     seed: int = 1,
     n_users: int | None = None,  # how many users lose songs, drawn at random; None: all
 ) -> tuple[sparse.csr_array, sparse.csr_array]:  # what is left, what was held out; both as `counts`
-    "Hide some of each user's songs. Raises `CollaborativeError` where no user has two songs."
+    "Hide some of each user's songs. Raises `CollaborativeError` if no user has two songs."
     rng, sizes = np.random.default_rng(seed), np.diff(counts.indptr)
     row = np.repeat(np.arange(len(sizes)), sizes)
     order = np.lexsort((rng.random(counts.nnz), row))
@@ -118,7 +116,7 @@ def _entries(
     counts: sparse.csr_array,
     wanted: np.ndarray,  # (nnz,) bool
 ) -> sparse.csr_array:  # of the same shape
-    "Some of the entries of a matrix."
+    "Return some of the entries of a matrix."
     ends = np.concatenate([[0], np.cumsum(wanted)])[counts.indptr]
     return sparse.csr_array((counts.data[wanted], counts.indices[wanted], ends), counts.shape)
 
@@ -126,12 +124,9 @@ def _entries(
 def shuffle_plays(
     counts: sparse.csr_array,  # (n_users, n_songs)
     seed: int = 1,
-    keep_popularity: bool = True,  # False: every song is as likely as any other
 ) -> sparse.csr_array:  # of the same shape, with at most as many entries
-    "Each user's songs dealt anew: how much each user plays is kept, what users share is not."
-    rng = np.random.default_rng(seed)
-    column = (rng.permutation(counts.indices) if keep_popularity
-              else rng.integers(counts.shape[1], size=counts.nnz))
+    "Permute the songs among users: how much each user plays is kept, what users share is not."
+    column = np.random.default_rng(seed).permutation(counts.indices)
     row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     keys, first = np.unique(row * np.int64(counts.shape[1]) + column, return_index=True)
     places = keys // counts.shape[1], keys % counts.shape[1]
@@ -155,7 +150,7 @@ def strengths(
     counts: sparse.csr_array,  # plays
     weighting: str = "count",  # one of `WEIGHTINGS`
 ) -> sparse.csr_matrix:  # float32, of the same shape
-    "How much each entry counts, before alpha. Raises `CollaborativeError` for another weighting."
+    "Weight each entry, before alpha. Raises `CollaborativeError` for another weighting."
     if weighting not in WEIGHTINGS:
         raise CollaborativeError(f"weighting is {weighting!r}, not one of {', '.join(WEIGHTINGS)}")
     weighed = WEIGHTINGS[weighting](counts.data.astype(np.float32))
@@ -176,10 +171,10 @@ def als(
     shared: str | Path | None = None,  # a folder that all of Spark's workers see; None: temporary
     each_iteration: Callable[[int, float], None] | None = None,  # number, seconds; of `implicit`
 ) -> Factors:
-    """Factors by alternating least squares with weights.
+    """Return factors by alternating least squares with weights.
 
-    Raises `CollaborativeError` for numbers out of range, an engine that is not there, and factors
-    that are not finite or zero where there are plays.
+    Raises `CollaborativeError` for numbers out of range, an engine that is not available, and
+    factors that are not finite or zero for a user or song with plays.
     """
     for name, value, least in (("rank", rank, 1), ("iterations", iterations, 1),
                                ("alpha", alpha, 0), ("regularization", regularization, 0)):
@@ -189,40 +184,30 @@ def als(
         raise CollaborativeError(f"engine is {engine!r}, not one of {', '.join(ENGINES)}")
     if not counts.nnz:
         raise CollaborativeError("no plays: there is nothing to learn from")
-    weighed = strengths(counts, weighting)
-    settings: dict[str, Any] = {"rank": rank, "alpha": alpha, "regularization": regularization,
-                                "iterations": iterations, "seed": seed}
-    if engine == "spark":
-        factors = _by_spark(weighed, **settings, master=master, shared=shared)
-    else:
-        factors = _by_implicit(weighed, **settings, n_threads=n_threads, say=each_iteration)
+    settings = strengths(counts, weighting), rank, alpha, regularization, iterations, seed
+    factors = _by_spark(*settings, master, shared) if engine == "spark" else _by_implicit(
+        *settings, n_threads, each_iteration)
     return _checked(factors, counts)
 
 
 def _checked(factors: Factors, counts: sparse.csr_array) -> Factors:
-    "Raises `CollaborativeError` unless all that has plays has a vector that is finite and not 0."
+    "Raise `CollaborativeError` unless each vector is finite, and not 0 if there are plays."
     entries = {"users": np.diff(counts.indptr),
                "songs": np.bincount(counts.indices, minlength=counts.shape[1])}
     for what, n_plays in entries.items():
         vectors = getattr(factors, what)
-        wild = ~np.isfinite(vectors).all(axis=1)
-        if wild.any():
-            raise CollaborativeError(
-                f"the factors of {wild.sum()} of {len(vectors)} {what} are not finite: ALS "
-                "diverged. Raise regularization, or lower alpha"
-            )
-        flat = (n_plays > 0) & ~vectors.any(axis=1)
-        if flat.any():
-            raise CollaborativeError(
-                f"the factors of {flat.sum()} of {len(vectors)} {what} that have plays are zero: "
-                "lower regularization"
-            )
+        if n_wild := (~np.isfinite(vectors).all(axis=1)).sum():
+            raise CollaborativeError(f"the factors of {n_wild} of {len(vectors)} {what} are not "
+                                     "finite: ALS diverged. Raise regularization, or lower alpha")
+        if n_flat := ((n_plays > 0) & ~vectors.any(axis=1)).sum():
+            raise CollaborativeError(f"the factors of {n_flat} of {len(vectors)} {what} that have "
+                                     "plays are zero: lower regularization")
     return factors
 
 # %% ../nbs/api/62_collaborative.ipynb #fc4932e3
 @contextmanager
 def _implicit():
-    """What calls `implicit` runs in here: one thread of BLAS, for it has its own, and no warnings.
+    """Run `implicit` with one thread of BLAS, for it has its own, and without its warnings.
 
     It warns of threads, of a widget that its progress bar could use, and of its own matrices.
     """
@@ -232,22 +217,13 @@ def _implicit():
 
 
 def _confidence(weighed: sparse.csr_matrix, alpha: float) -> sparse.csr_matrix:
-    "1 + alpha f(r) where there are plays."
+    "Return 1 + alpha f(r) where there are plays."
     return sparse.csr_matrix((1 + np.float32(alpha) * weighed.data, weighed.indices,
                               weighed.indptr), weighed.shape)
 
 
-def _by_implicit(
-    weighed: sparse.csr_matrix,
-    rank: int,
-    alpha: float,
-    regularization: float,
-    iterations: int,
-    seed: int,
-    n_threads: int,
-    say: Callable[[int, float], None] | None,
-) -> Factors:
-    "The factors by the library `implicit`."
+def _by_implicit(weighed, rank, alpha, regularization, iterations, seed, n_threads, say) -> Factors:
+    "Return the factors by the library `implicit`."
     with _implicit(), np.errstate(all="ignore"):  # what is not finite is found afterwards
         from implicit.cpu.als import AlternatingLeastSquares
 
@@ -265,7 +241,7 @@ def _by_implicit(
 
 # %% ../nbs/api/62_collaborative.ipynb #2a159747
 def _spark(master: str):
-    "A Spark session. Raises `CollaborativeError` with what to install."
+    "Return a Spark session. Raises `CollaborativeError` with what to install."
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
@@ -276,26 +252,16 @@ def _spark(master: str):
                                  " a runtime (Debian: default-jre-headless), or set JAVA_HOME")
     options = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false",
                "spark.sql.shuffle.partitions": "8", "spark.log.level": "ERROR"}
-    builder = SparkSession.builder.master(master).appName("msd_genre")
-    for name, value in options.items():
-        builder = builder.config(name, value)
-    return builder.getOrCreate()
+    return SparkSession.builder.master(master).appName("msd_genre").config(
+        map=options).getOrCreate()
 
 
-def _by_spark(
-    weighed: sparse.csr_matrix,
-    rank: int,
-    alpha: float,
-    regularization: float,
-    iterations: int,
-    seed: int,
-    master: str,
-    shared: str | Path | None,
-) -> Factors:
-    "The factors by Spark's ALS; plays and factors go through files."
+def _by_spark(weighed, rank, alpha, regularization, iterations, seed, master, shared) -> Factors:
+    "Return the factors by Spark's ALS; plays and factors go through files."
     session = _spark(master)
     from pyspark.ml.recommendation import ALS
 
+    factors = [np.zeros((n, rank), np.float32) for n in weighed.shape]  # 0: has no plays
     try:
         with TemporaryDirectory(dir=shared) as folder:
             row = np.repeat(np.arange(weighed.shape[0], dtype=np.int32), np.diff(weighed.indptr))
@@ -308,21 +274,14 @@ def _by_spark(
                 seed=seed, implicitPrefs=True, userCol="user", itemCol="song", ratingCol="rating",
                 numUserBlocks=blocks, numItemBlocks=blocks,
             ).fit(session.read.parquet(f"{folder}/plays.parquet"))  # fmt: skip
-            model.userFactors.write.parquet(f"{folder}/users")
-            model.itemFactors.write.parquet(f"{folder}/songs")
-            return Factors(*(_vectors(Path(folder, name), n, rank)
-                             for name, n in zip(("users", "songs"), weighed.shape, strict=True)))
+            made = {"users": model.userFactors, "songs": model.itemFactors}
+            for vectors, (name, one) in zip(factors, made.items(), strict=True):
+                one.write.parquet(f"{folder}/{name}")
+                if len(table := pd.read_parquet(f"{folder}/{name}")):
+                    vectors[table["id"].to_numpy()] = np.stack(table["features"].to_numpy())
     finally:
         session.stop()
-
-
-def _vectors(folder: Path, n: int, rank: int) -> np.ndarray:  # (n, rank) float32
-    "Spark's factors in their order; what has no plays has none, and gets zeros."
-    table = pd.read_parquet(folder)
-    vectors = np.zeros((n, rank), np.float32)
-    if len(table):
-        vectors[table["id"].to_numpy()] = np.stack(table["features"].to_numpy())
-    return vectors
+    return Factors(*factors)
 
 # %% ../nbs/api/62_collaborative.ipynb #f4fd4f0f
 Scorer = Callable[[np.ndarray], np.ndarray]  # (k,) rows of users -> (k, n_songs) higher: better
@@ -331,7 +290,7 @@ Scorer = Callable[[np.ndarray], np.ndarray]  # (k,) rows of users -> (k, n_songs
 def by_popularity(
     train: sparse.csr_array,  # (n_users, n_songs)
 ) -> Scorer:
-    "The same songs for everybody: those with the most listeners."
+    "Rank the same songs for everybody: those with the most listeners."
     listeners = np.bincount(train.indices, minlength=train.shape[1]).astype(np.float32)
     return lambda rows: np.tile(listeners, (len(rows), 1))
 
@@ -340,7 +299,7 @@ def by_chance(
     train: sparse.csr_array,  # (n_users, n_songs)
     seed: int = 1,
 ) -> Scorer:
-    "Songs drawn at random, anew for each user."
+    "Rank songs at random, anew for each user."
     return lambda rows: np.stack([
         np.random.default_rng([seed, int(row)]).random(train.shape[1], np.float32) for row in rows
     ])
@@ -348,15 +307,13 @@ def by_chance(
 
 def by_cosine(
     train: sparse.csr_array,  # (n_users, n_songs)
-    n_similar: int = 200,  # songs that a song is compared with: the most similar
-    n_threads: int = 1,  # 0: all cores
 ) -> Scorer:
-    "Songs whose listeners are those of the songs that the user played; all plays count the same."
-    played = strengths(train, "binary")
+    "Rank songs by whether their listeners played the user's songs, of each the 200 most similar."
+    played = strengths(train, "binary")  # all plays count the same
     with _implicit():
         from implicit.nearest_neighbours import CosineRecommender
 
-        model = CosineRecommender(K=min(n_similar, train.shape[1]), num_threads=n_threads)
+        model = CosineRecommender(K=min(200, train.shape[1]), num_threads=1)
         model.fit(played, show_progress=False)
     return lambda rows: (played[rows] @ model.similarity).toarray()
 
@@ -364,7 +321,7 @@ def by_cosine(
 def by_factors(
     factors: Factors,
 ) -> Scorer:
-    "Songs whose vector has the largest product with the user's."
+    "Rank songs by the product of their vector and the user's."
     return lambda rows: factors.users[rows] @ factors.songs.T
 
 
@@ -376,9 +333,8 @@ def top_songs(
     seen: sparse.csr_array,  # (n_users, n_songs); what a user played is not recommended
     rows: np.ndarray,  # (n,) rows of the users who are asked for
     k: int = 500,  # songs a user, the best first
-    candidates: np.ndarray | None = None,  # (n_songs,) bool, what may be recommended; None: all
 ) -> np.ndarray:  # (n, at most k) int64, columns of songs; -1 where there are no more
-    "The recommendations for some users. Of equal songs the first is recommended first."
+    "Return the recommendations for some users. Of equal songs the first is recommended first."
     n_songs = seen.shape[1]
     k, step = min(k, n_songs), max(1, CELLS // n_songs)
     top = np.empty((len(rows), k), np.int64)
@@ -386,8 +342,6 @@ def top_songs(
         block = rows[start : start + step]
         scores = np.array(scorer(block), np.float32)
         scores[seen[block].nonzero()] = -np.inf
-        if candidates is not None:
-            scores[:, ~candidates] = -np.inf
         best = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
         best_scores = np.take_along_axis(scores, best, axis=1)
         order = np.argsort(-best_scores, axis=1, kind="stable")
@@ -401,24 +355,14 @@ RANKING_SCORES = ("precision@10", "recall@50", "nDCG@50", "MAP@500")
 
 def ranking_scores(
     top: np.ndarray,  # (n, k) columns of songs, the best first; -1: none
-    hidden: sparse.csr_array,  # (n, n_songs), in a row what the user of that row of `top` played
+    hidden: sparse.csr_array,  # (n, n_songs), one or more plays of the user of each row
 ) -> pd.DataFrame:  # (n, 4) `RANKING_SCORES` of each user, each in [0, 1]
-    """The scores of each user's list. Lists shorter than a score's length count as having misses.
-
-    Raises `CollaborativeError` for a user without a hidden song and lists that name one twice.
-    """
+    "Score each user's list of `top_songs`; one shorter than a score's length has misses there."
     n_hidden = np.diff(hidden.indptr)
-    if len(top) != hidden.shape[0] or not n_hidden.all():
-        raise CollaborativeError(f"{len(top)} lists for {hidden.shape[0]} users, of whom "
-                                 f"{(n_hidden == 0).sum()} have nothing hidden: one each")
-    ordered = np.sort(top, axis=1)
-    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
-        raise CollaborativeError("a list recommends a song twice: rank each song once")
-    rows = np.arange(len(top))[:, None]
     known = sparse.csr_array((np.ones(hidden.nnz, np.int8), hidden.indices, hidden.indptr),
                              hidden.shape)
-    right = (known[np.broadcast_to(rows, top.shape).ravel(), top.clip(0).ravel()] > 0)
-    right = np.asarray(right).reshape(top.shape) & (top >= 0)
+    rows = np.repeat(np.arange(len(top)), top.shape[1])
+    right = np.asarray(known[rows, top.clip(0).ravel()] > 0).reshape(top.shape) & (top >= 0)
     right = np.pad(right, ((0, 0), (0, max(0, 500 - top.shape[1])))).astype(float)
     gains = 1 / np.log2(np.arange(2, 52))
     precision = right[:, :500].cumsum(axis=1) / np.arange(1, 501)
@@ -430,21 +374,14 @@ def ranking_scores(
     })
 
 # %% ../nbs/api/62_collaborative.ipynb #076de81a
-def _bounds(
-    drawn: np.ndarray,  # (..., n_boot)
-    level: float,
-) -> np.ndarray:  # (2, ...)
-    "The ends of a percentile interval."
-    return np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=-1)
+def _bounds(drawn: np.ndarray) -> np.ndarray:  # (..., n_boot) -> (2, ...)
+    "Return the ends of a 95 % percentile interval."
+    return np.nanquantile(drawn, [(1 - 0.95) / 2, (1 + 0.95) / 2], axis=-1)
 
 
-def _drawn_means(
-    values: np.ndarray,  # (n, scores)
-    n_boot: int,
-    seed: int,
-) -> np.ndarray:  # (scores, n_boot)
-    "Means over users drawn with replacement, the same draws for the same number of users."
-    return values.T @ artist_weights(pd.Series(range(len(values))), n_boot, seed) / len(values)
+def _drawn_means(values: np.ndarray) -> np.ndarray:  # (n, scores) -> (scores, n_boot)
+    "Return means over users drawn with replacement, the same draws for the same number of users."
+    return values.T @ artist_weights(pd.Series(range(len(values))), 1000, seed=0) / len(values)
 
 
 def score_rankers(
@@ -452,25 +389,21 @@ def score_rankers(
     seen: sparse.csr_array,  # (n_users, n_songs), what is not recommended again
     hidden: sparse.csr_array,  # (n_users, n_songs), what was held out
     reference: str,  # the name that the others are compared with
-    candidates: np.ndarray | None = None,  # (n_songs,) bool, what may be recommended; None: all
-    n_boot: int = 1000,  # resamples of the users
-    seed: int = 0,
-    level: float = 0.95,  # of the intervals
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:  # scores; each user's scores by ranker
-    """Every ranker's scores on the users who have something hidden.
+    """Score every ranker on the users who have something hidden.
 
     Scores: `model, score, value, low, high, difference, difference_low, difference_high, users`;
-    the difference is to the reference, on the same resamples.
+    the difference is to the reference, on the same resamples of the users.
     """
     if reference not in scorers:
         raise CollaborativeError(f"no ranker {reference!r}; there is {', '.join(scorers)}")
     rows = np.flatnonzero(np.diff(hidden.indptr))
-    each = {name: ranking_scores(top_songs(scorer, seen, rows, candidates=candidates), hidden[rows])
+    each = {name: ranking_scores(top_songs(scorer, seen, rows), hidden[rows])
             for name, scorer in scorers.items()}
-    drawn = {name: _drawn_means(table.to_numpy(), n_boot, seed) for name, table in each.items()}
+    drawn = {name: _drawn_means(table.to_numpy()) for name, table in each.items()}
     tables = []
     for name, table in each.items():
-        ends = [*_bounds(drawn[name], level), *_bounds(drawn[name] - drawn[reference], level)]
+        ends = [*_bounds(drawn[name]), *_bounds(drawn[name] - drawn[reference])]
         means = table.mean()
         tables.append(pd.DataFrame({
             "model": name, "score": RANKING_SCORES, "value": means.to_numpy(), "low": ends[0],
@@ -486,18 +419,17 @@ def search_als(
     share: float = 0.2,  # of each user's songs, hidden for this
     seed: int = 1,
     n_users: int | None = None,  # how many users are asked; None: all
-    score: str = "nDCG@50",  # one of `RANKING_SCORES`
     **options,  # of `als`, the same for all: engine, n_threads, iterations
-) -> pd.DataFrame:  # the settings and `RANKING_SCORES`, the best first
-    "How well each setting finds songs that are hidden in train."
+) -> pd.DataFrame:  # the settings and `RANKING_SCORES`, the best nDCG@50 first
+    "Score how well each setting finds songs that are hidden in train."
     left, hidden = hold_out_plays(train, share, seed + 1, n_users)
     rows = np.flatnonzero(np.diff(hidden.indptr))
     found = []
     for one in settings:
-        factors = als(left, **one, seed=seed, **options)
-        top = top_songs(by_factors(factors), left, rows)
+        top = top_songs(by_factors(als(left, **one, seed=seed, **options)), left, rows)
         found.append(one | ranking_scores(top, hidden[rows]).mean().to_dict())
-    return pd.DataFrame(found).sort_values(score, ascending=False, kind="stable", ignore_index=True)
+    return pd.DataFrame(found).sort_values("nDCG@50", ascending=False, kind="stable",
+                                           ignore_index=True)
 
 # %% ../nbs/api/62_collaborative.ipynb #54e58ae1
 def nearest(
@@ -506,7 +438,7 @@ def nearest(
     rows: np.ndarray | None = None,  # (m,) whose neighbours; None: those of all
     groups: np.ndarray | None = None,  # (n,) of one group are no neighbours; None: all may be
 ) -> tuple[np.ndarray, np.ndarray]:  # (m, k) rows of the neighbours, nearest first; cosines
-    "The rows at the smallest angle. Raises `CollaborativeError` where there are too few."
+    "Return the rows at the smallest angle. Raises `CollaborativeError` if there are too few."
     rows = np.arange(len(vectors)) if rows is None else np.asarray(rows)
     groups = np.arange(len(vectors)) if groups is None else np.asarray(groups)
     if len(vectors) - np.unique(groups, return_counts=True)[1].max() < k:
@@ -530,7 +462,7 @@ def shared_listeners(
     neighbours: np.ndarray,  # (n, k) columns of songs, for each of the n columns
     counts: sparse.csr_array,  # (n_users, n) plays of users who judge
 ) -> np.ndarray:  # (n,) mean over the k; NaN where a song has no listener among the judges
-    "The cosine between who listens to a song and who listens to its neighbours."
+    "Return the cosine between who listens to a song and who listens to its neighbours."
     played = sparse.csr_array(strengths(counts, "binary").T)
     n_listeners = np.diff(played.indptr)
     own = np.repeat(np.arange(len(neighbours)), neighbours.shape[1])
@@ -547,49 +479,37 @@ def neighbour_scores(
     artists: np.ndarray,  # (n,) songs by the same artist are no neighbours
     judges: sparse.csr_array,  # (n_users, n) plays of users who judge
     k: int = 10,  # neighbours; fewer where there are not so many
-    n_boot: int = 1000,  # resamples of the artists
-    seed: int = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:  # space, score ("same genre", "shared listeners"), value, low, high, k, songs
-    "What a song has in common with its neighbours in each space, and with songs drawn at random."
+    "Score what a song shares with its neighbours in each space, and with songs drawn at random."
     genres, codes = np.asarray(genres), pd.factorize(pd.Series(artists))[0]
     k = min(k, len(codes) - np.bincount(codes).max())
     if k < 1:
         raise CollaborativeError("all songs are by one artist: none has a neighbour")
-    dealt = np.random.default_rng(seed).normal(size=(len(codes), 16))
-    weights = artist_weights(pd.Series(codes), n_boot, seed).astype(float)
+    drawn = np.random.default_rng(0).normal(size=(len(codes), 16))
+    weights = artist_weights(pd.Series(codes), 1000, seed=0).astype(float)
     rows = []
-    for name, vectors in (spaces | {"any songs": dealt}).items():
+    for name, vectors in (spaces | {"any songs": drawn}).items():
         places = nearest(vectors, k, groups=codes)[0]
         each = {"same genre": (genres[places] == genres[:, None]).mean(axis=1),
                 "shared listeners": shared_listeners(places, judges)}
         for score, values in each.items():
-            there = np.isfinite(values)
-            total = np.maximum(weights[there].sum(axis=0), 1)
-            ends = _bounds(values[there] @ weights[there] / total, level)
-            rows.append((name, score, values[there].mean() if there.any() else np.nan, *ends))
+            known = np.isfinite(values)
+            total = np.maximum(weights[known].sum(axis=0), 1)
+            ends = _bounds(values[known] @ weights[known] / total)
+            rows.append((name, score, values[known].mean() if known.any() else np.nan, *ends))
     table = pd.DataFrame(rows, columns=["space", "score", "value", "low", "high"])
     return table.assign(k=k, songs=len(codes))
 
 
 def split_users(
     counts: sparse.csr_array,  # (n_users, n_songs)
-    share: float = 0.5,  # of the users, who judge
     seed: int = 1,
 ) -> tuple[sparse.csr_array, sparse.csr_array]:  # of the others, of the judges
-    "Whole users on two sides."
-    judges = np.random.default_rng(seed).random(counts.shape[0]) < share
+    "Split the users at random into two halves."
+    judges = np.random.default_rng(seed).random(counts.shape[0]) < 0.5
     return sparse.csr_array(counts[~judges]), sparse.csr_array(counts[judges])
 
 # %% ../nbs/api/62_collaborative.ipynb #85287590
-def without_songs(
-    counts: sparse.csr_array,  # (n_users, n_songs)
-    songs: np.ndarray,  # columns to empty
-) -> sparse.csr_array:  # of the same shape
-    "The plays without those of some songs."
-    return _entries(counts, ~np.isin(counts.indices, songs))
-
-
 def fold_in(
     factors: Factors,  # learnt without these songs
     counts: sparse.csr_array,  # (n_users, n) plays of the songs
@@ -597,7 +517,7 @@ def fold_in(
     regularization: float = 0.01,  # the same
     weighting: str = "count",  # the same
 ) -> np.ndarray:  # (n, rank) float32
-    "The vectors that ALS would give songs whose plays become known, the users' as they are."
+    "Return the vectors that ALS gives songs whose plays become known; users' vectors are fixed."
     confidence = sparse.csr_matrix(_confidence(strengths(counts, weighting), alpha).T)
     with _implicit():
         from implicit.cpu.als import AlternatingLeastSquares
@@ -610,26 +530,20 @@ def fold_in(
 
 def gap_closed(
     each: dict[str, pd.DataFrame],  # name -> scores of each user, of `score_rankers`
-    low: str = "random",  # what closes nothing
-    high: str = "true",  # what closes all of it
-    score: str = "nDCG@50",  # one of `RANKING_SCORES`
-    n_boot: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:  # model, closed, closed_low, closed_high; NaN where there is no gap
-    "Which share of the way from one ranker's score to another's each ranker comes."
-    values = np.stack([table[score].to_numpy() for table in each.values()], axis=1)
+    "Return how far each ranker comes from `random`'s nDCG@50 to `true`'s, as a share of the gap."
+    values = np.stack([table["nDCG@50"].to_numpy() for table in each.values()], axis=1)
     names = list(each)
-    drawn = np.column_stack([values.mean(axis=0), _drawn_means(values, n_boot, seed)])
-    start, end = drawn[names.index(low)], drawn[names.index(high)]
+    drawn = np.column_stack([values.mean(axis=0), _drawn_means(values)])
+    start, end = drawn[names.index("random")], drawn[names.index("true")]
     share = (drawn - start) / np.where(end > start, end - start, np.nan)
-    if np.isnan(share[0, 1:]).mean() > 1 - level:  # the gap itself is not certain
+    if np.isnan(share[0, 1:]).mean() > 1 - 0.95:  # the gap itself is not certain
         share[:, 1:] = np.nan
-    ends = _bounds(share[:, 1:], level) if not np.isnan(share[:, 1:]).all() else np.full(
+    ends = _bounds(share[:, 1:]) if not np.isnan(share[:, 1:]).all() else np.full(
         (2, len(names)), np.nan)
     table = pd.DataFrame({"model": names, "closed": share[:, 0], "closed_low": ends[0],
                           "closed_high": ends[1]})
-    return table[~table["model"].isin([low, high])].reset_index(drop=True)
+    return table[~table["model"].isin(["random", "true"])].reset_index(drop=True)
 
 # %% ../nbs/api/62_collaborative.ipynb #101ab1ae
 PARTS = {"sound": ("chroma", "timbre"), "lyrics": ("lyrics",),
@@ -642,23 +556,20 @@ def scaled_inputs(
     train: np.ndarray,  # (k,) rows to learn the scale from
     parts: str = "both",  # one of `PARTS`; the others become zeros
 ) -> dict[str, np.ndarray]:  # the same shapes, float32
-    "Each column with mean 0 and deviation 1 in train. Raises `CollaborativeError` for other parts."
+    "Scale columns to mean 0, deviation 1 in train. Raises `CollaborativeError` for other parts."
     if parts not in PARTS:
         raise CollaborativeError(f"parts is {parts!r}, not one of {', '.join(PARTS)}")
-    scaled = {}
-    for name, values in inputs.items():
-        if name not in PARTS[parts]:
-            scaled[name] = np.zeros_like(values)
-            continue
-        known = values[train].reshape(-1, values.shape[-1])
+    scaled = {name: np.zeros_like(values) for name, values in inputs.items()}
+    for name in PARTS[parts]:
+        known = inputs[name][train].reshape(-1, inputs[name].shape[-1])
         deviation = known.std(axis=0)
-        scaled[name] = ((values - known.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+        scaled[name] = ((inputs[name] - known.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
                         ).astype(np.float32)
     return scaled
 
 
 def _ranking_loss(users: np.ndarray) -> Callable:  # (m, rank)
-    "How badly the users' vectors rank a batch of songs, over pairs of one played and one not."
+    "Return a loss of the users' ranking of a batch, over pairs of a song played and one not."
     from keras import ops
 
     across = ops.convert_to_tensor(users.T.astype(np.float32))
@@ -672,66 +583,52 @@ def _ranking_loss(users: np.ndarray) -> Callable:  # (m, rank)
     return loss
 
 
-def content_network(
-    rank: int,  # numbers in a song's vector
-    n_frames: int,  # segments a song
-    lyric_dim: int,  # length of a lyric vector
-    parts: str = "both",  # one of `PARTS`
-    **sizes,  # of `models.build_model("cnn", ...)`
-):  # keras.Model: chroma, timbre, lyrics -> (batch, rank)
-    "The CNN up to its embedding, and from that a vector; words alone go through the dense layers."
-    import keras
-
-    from msd_genre.models import build_model
-
-    name = "baseline" if parts == "lyrics" else "cnn"
-    sizes = {k: v for k, v in sizes.items() if name == "cnn" or k not in ("filters", "pools")}
-    trunk = build_model(name, 2, n_frames=n_frames, lyric_dim=lyric_dim,
-                        **{"l1": 0.0, "l2": 1e-4} | sizes)
-    x = keras.layers.Dropout(0.2, name="dropout")(trunk.get_layer("embedding").output)
-    output = keras.layers.Dense(rank, name="factors")(x)
-    return keras.Model(trunk.inputs, output, name=f"content_{parts}")
-
-
 def fit_content(
     inputs: dict[str, np.ndarray],  # chroma, timbre (n, n_frames, 12), lyrics (n, d)
     targets: np.ndarray,  # (n, rank) vectors; "ranking": (n, m) 1 where a user played a song
     rows: dict[str, np.ndarray],  # "train" and "validation" -> rows
-    parts: str = "both",  # one of `PARTS`
+    parts: str = "both",  # one of `PARTS`; words alone go through the dense layers
     loss: str = "mse",  # one of `LOSSES`
     users: np.ndarray | None = None,  # (m, rank) "ranking": the users' vectors
     epochs: int = 20,  # at most; the weights of the best one on validation are taken
     batch_size: int = 32,  # songs
     learning_rate: float = 1e-3,  # Adam's
     seed: int = 1,
-    **sizes,  # of `content_network`
-) -> tuple[np.ndarray, pd.DataFrame]:  # (n, rank) a vector for each row; epoch, loss, val_loss
-    "Learn vectors from content. Raises `CollaborativeError` for a loss unknown or not finite."
+    **sizes,  # of `models.build_model("cnn", ...)`
+) -> np.ndarray:  # (n, rank) a vector for each row
+    """Learn vectors from content: the CNN up to its embedding, and from that a vector.
+
+    Raises `CollaborativeError` for a loss unknown or not finite.
+    """
     import keras
+
+    from msd_genre.models import build_model
 
     if loss not in LOSSES or (loss == "ranking") != (users is not None):
         raise CollaborativeError(f"loss is {loss!r}, not one of {', '.join(LOSSES)}; the ranking "
                                  "loss, and no other, needs the users' vectors")
     keras.utils.set_random_seed(seed)
     scaled = scaled_inputs(inputs, rows["train"], parts)
-    unit = float(targets[rows["train"]].std()) or 1.0
-    unit = unit if loss == "mse" else 1.0
-    model = content_network(targets.shape[1] if users is None else users.shape[1],
-                            scaled["chroma"].shape[1], scaled["lyrics"].shape[1], parts, **sizes)
+    unit = (float(targets[rows["train"]].std()) or 1.0) if loss == "mse" else 1.0
+    name = "baseline" if parts == "lyrics" else "cnn"
+    sizes = {k: v for k, v in sizes.items() if name == "cnn" or k not in ("filters", "pools")}
+    trunk = build_model(name, 2, n_frames=scaled["chroma"].shape[1],
+                        lyric_dim=scaled["lyrics"].shape[1], **{"l1": 0.0, "l2": 1e-4} | sizes)
+    x = keras.layers.Dropout(0.2, name="dropout")(trunk.get_layer("embedding").output)
+    output = keras.layers.Dense((targets if users is None else users).shape[1], name="factors")(x)
+    model = keras.Model(trunk.inputs, output, name=f"content_{parts}")
     model.compile(keras.optimizers.Adam(learning_rate),
                   "mse" if users is None else _ranking_loss(users))
-    some = {part: ({name: values[at] for name, values in scaled.items()},
-                   (targets[at] / unit).astype(np.float32)) for part, at in rows.items()}
+    train, validation = (({name: values[rows[part]] for name, values in scaled.items()},
+                          (targets[rows[part]] / unit).astype(np.float32))
+                         for part in ("train", "validation"))
     stop = keras.callbacks.EarlyStopping(patience=4, restore_best_weights=True)
-    history = model.fit(*some["train"], batch_size=batch_size, epochs=epochs, verbose=0,
-                        validation_data=some["validation"], callbacks=[stop]).history
+    history = model.fit(*train, batch_size=batch_size, epochs=epochs, verbose=0,
+                        validation_data=validation, callbacks=[stop]).history
     if not np.isfinite(history["loss"]).all():
         raise CollaborativeError("the loss is not finite: lower learning_rate")
     model.compile(run_eagerly=True)  # used once: compiling it would cost more than it saves
-    predicted = model.predict(scaled, batch_size=256, verbose=0) * unit
-    table = pd.DataFrame({name: history[name] for name in ("loss", "val_loss")})
-    table.insert(0, "epoch", np.arange(1, len(table) + 1))
-    return predicted, table
+    return model.predict(scaled, batch_size=256, verbose=0) * unit
 
 # %% ../nbs/api/62_collaborative.ipynb #9e08a9f8
 def songs_with_content(
@@ -739,8 +636,8 @@ def songs_with_content(
     songs: np.ndarray,  # (n_songs,) song ids, the columns of the plays, sorted
     protocol: str = "artist",  # of the split
     fold: int = 0,
-) -> pd.DataFrame:  # track_id, song (column), part, artist, genre; a row a song, by track
-    "The songs of a split that have plays. May have no row."
+) -> pd.DataFrame:  # track_id, song (column), part, artist, genre; one row per song, by track
+    "Return the songs of a split that have plays. May have no row."
     split = open_split(run, protocol, fold)[["track_id", "part"]].drop_duplicates("track_id")
     known = kept_songs(run)
     known = known.assign(artist=known["track_id"].map(artist_groups(known)))
@@ -763,10 +660,10 @@ def new_song_vectors(
     learning: dict | None = None,  # how `als` does it: iterations, engine, master
     **options,  # of `fit_content`: epochs, batch_size, learning_rate, sizes
 ) -> tuple[Factors, dict[str, np.ndarray]]:  # without the new songs; name -> (n_new, rank)
-    """Vectors of new songs: from their content, `true` ones from their plays, `random` ones.
+    """Return vectors of new songs: from their content, `true` ones from their plays, `random` ones.
 
     The names are "parts, loss". Kept in the run as `collaborative/new_songs`. Raises
-    `CollaborativeError` where a part of the split has no song with plays.
+    `CollaborativeError` if a part of the split has no song with plays.
     """
     rows = {part: np.flatnonzero(songs["part"] == part)
             for part in ("train", "validation", "test")}
@@ -775,63 +672,48 @@ def new_song_vectors(
                                  "lower min_plays")
     columns = songs["song"].to_numpy()
     new = columns[rows["test"]]
-    names = [", ".join(one) for one in fits]
 
     def build(path: Path) -> None:
-        rng, left = np.random.default_rng(seed), without_songs(counts, new)
-        factors = als(left, **settings, seed=seed, **(learning or {}))
-        known = {"alpha": 40.0, "regularization": 0.01, "weighting": "count"} | {
-            name: value for name, value in settings.items() if name != "rank"}
-        vectors = {"true": fold_in(factors, sparse.csr_array(counts[:, new]), **known),
-                   "random": factors.songs[rng.choice(columns[rows["train"]], len(new))]}
-        vectors |= _from_content(run, left, factors, songs, rows, fits, n_users, seed, options)
-        path.mkdir()
-        np.save(path / "users.npy", factors.users)
-        np.save(path / "songs.npy", factors.songs)
-        for name, one in vectors.items():
-            np.save(path / f"{name}.npy", one)
+        from msd_genre.training import load_inputs
 
-    went_in = {"settings": settings, "fits": names, "n_users": n_users, "seed": seed} | options
-    went_in["learning"] = learning or {}
-    went_in["songs"] = value_digest(songs.to_dict("list"))
-    run.make("collaborative/new_songs", build, params=went_in,
-             inputs=["collaborative/plays-matched", "features", "lyrics"],
-             modules=["collaborative", "models", "training"])
+        rng, left = np.random.default_rng(seed), _entries(counts, ~np.isin(counts.indices, new))
+        factors = als(left, **settings, seed=seed, **(learning or {}))
+        known = {name: value for name, value in settings.items() if name != "rank"}
+        arrays = {"users": factors.users, "songs": factors.songs,
+                  "true": fold_in(factors, sparse.csr_array(counts[:, new]), **known),
+                  "random": factors.songs[rng.choice(columns[rows["train"]], len(new))]}
+        inputs = load_inputs(run, songs["track_id"].to_numpy(str))
+        active = np.flatnonzero(np.diff(left.indptr))
+        asked = np.random.default_rng(seed).permutation(active)[:n_users]
+        played = (left[asked][:, columns].T.toarray() > 0).astype(np.float32)
+        for parts, loss in fits:
+            targets, users = (factors.songs[columns], None) if loss == "mse" else (
+                played, factors.users[asked])
+            arrays[f"{parts}, {loss}"] = fit_content(
+                inputs, targets, rows, parts, loss, users, seed=seed, **options)[rows["test"]]
+        path.mkdir()
+        for name, array in arrays.items():
+            np.save(path / f"{name}.npy", array)
+
+    names = [", ".join(one) for one in fits]
+    run.make("collaborative/new_songs", build, params={
+        "settings": settings, "fits": names, "n_users": n_users, "seed": seed,
+        "learning": learning or {}, "songs": value_digest(songs.to_dict("list"))} | options,
+        inputs=["collaborative/plays-matched", "features", "lyrics"],
+        modules=["collaborative", "models", "training"])  # fmt: skip
     read = {name: run.read(f"collaborative/new_songs/{name}.npy")
             for name in ("users", "songs", "true", "random", *names)}
     return Factors(read.pop("users"), read.pop("songs")), read
 
 
-def _from_content(run, left, factors, songs, rows, fits, n_users, seed, options):
-    "The vectors of new songs by each network: name -> (n_new, rank)."
-    from msd_genre.training import load_inputs
-
-    inputs = load_inputs(run, songs["track_id"].to_numpy(str))
-    columns = songs["song"].to_numpy()
-    active = np.flatnonzero(np.diff(left.indptr))
-    asked = np.random.default_rng(seed).permutation(active)[:n_users]
-    played = (left[asked][:, columns].T.toarray() > 0).astype(np.float32)
-    vectors = {}
-    for parts, loss in fits:
-        targets, users = (factors.songs[columns], None) if loss == "mse" else (
-            played, factors.users[asked])
-        some = {part: rows[part] for part in ("train", "validation")}
-        predicted, _ = fit_content(inputs, targets, some, parts, loss, users, seed=seed, **options)
-        vectors[f"{parts}, {loss}"] = predicted[rows["test"]]
-    return vectors
-
-
 def rank_new_songs(
     counts: sparse.csr_array,  # (n_users, n_songs) plays
     factors: Factors,  # learnt without the new songs
-    vectors: dict[str, np.ndarray],  # name -> (n_new, rank) of the new songs
+    vectors: dict[str, np.ndarray],  # name -> (n_new, rank) of the new songs, one of them "random"
     new: np.ndarray,  # (n_new,) their columns
-    reference: str = "random",
     n_users: int | None = None,  # at most so many are asked, drawn at random; None: all
-    seed: int = 0,
-    **options,  # of `score_rankers`: n_boot, level
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:  # as `score_rankers`
-    """How well the new songs alone are ranked for users who played one of them.
+    """Score the ranking of the new songs alone for users who played one of them.
 
     A list of 500 songs takes some 20 kB a user while it is scored: a million of them do not fit.
     """
@@ -839,9 +721,9 @@ def rank_new_songs(
     played = sparse.csr_array(counts[:, np.asarray(new)[order]])
     rows = np.flatnonzero(np.diff(played.indptr))
     if n_users is not None and n_users < len(rows):
-        rows = np.sort(np.random.default_rng(seed).choice(rows, n_users, replace=False))
+        rows = np.sort(np.random.default_rng(0).choice(rows, n_users, replace=False))
     scorers = {name: by_factors(Factors(factors.users[rows], one[order]))
                for name, one in vectors.items()}
     hidden = sparse.csr_array(played[rows])
     nothing = sparse.csr_array(hidden.shape, dtype=hidden.dtype)
-    return score_rankers(scorers, nothing, hidden, reference, seed=seed, **options)
+    return score_rankers(scorers, nothing, hidden, "random")

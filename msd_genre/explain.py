@@ -9,8 +9,10 @@ __all__ = ['REFERENCES', 'ExplainError', 'margins', 'reference_song', 'integrate
            'make_explanations']
 
 # %% ../nbs/api/61_explain.ipynb #3ed774be
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +21,7 @@ from scipy.stats import spearmanr
 
 from .features import open_store
 from .lyrics import word_weights
-from .runs import Run
+from .runs import Run, report_command
 from .training import Plan, Songs, load_songs, open_trained, predict
 
 # %% ../nbs/api/61_explain.ipynb #cd750509
@@ -30,7 +32,7 @@ class ExplainError(ValueError):
 def _last_layer(
     model: keras.Model,
 ) -> tuple[keras.layers.Dense, np.ndarray, np.ndarray]:  # layer; (units, K) and (K,) of margins
-    "The layer `genre`, and the weights that make margins of its input. Raises `ExplainError`."
+    "Return the layer `genre`, and the weights of its margins. Raises `ExplainError`."
     if "genre" not in {layer.name for layer in model.layers}:
         raise ExplainError(f"{model.name} has no layer `genre` whose logits could be explained")
     layer = model.get_layer("genre")
@@ -42,7 +44,7 @@ def margins(
     model: keras.Model,  # of `models.build_model`
     inputs: dict[str, np.ndarray],  # of `training.load_inputs`, n songs
 ) -> np.ndarray:  # (n, K) nats; rows sum to 0
-    "How far each genre is ahead of the average one."
+    "Return how far each genre is ahead of the average one."
     layer, kernel, bias = _last_layer(model)
     return _outputs(model.inputs, layer.input, inputs) @ kernel + bias
 
@@ -52,7 +54,7 @@ def _outputs(
     asked: keras.KerasTensor,  # what it makes of it
     inputs: dict[str, np.ndarray] | np.ndarray,  # n songs
 ) -> np.ndarray:  # (n, ...)
-    "What a part of a network makes of songs."
+    "Return the output of a part of a network for songs."
     part = keras.Model(given, asked)
     part.compile(run_eagerly=True)  # used once: compiling it would cost more than it saves
     return part.predict(inputs, batch_size=256, verbose=0)
@@ -65,7 +67,7 @@ def reference_song(
     songs: Songs,  # of a split
     kind: str = "mean",  # one of `REFERENCES`
 ) -> dict[str, np.ndarray]:  # of one song: (n_frames, 12) or (d,) float32
-    "The input that attributions are counted from. Raises `ExplainError`."
+    "Return the input that attributions are counted from. Raises `ExplainError`."
     if kind not in REFERENCES:
         raise ExplainError(f"no reference {kind!r}; there is {', '.join(REFERENCES)}")
     train, found = np.unique(songs.rows["train"]), {}
@@ -84,31 +86,24 @@ def reference_song(
 def _gradients(
     before: keras.Model,  # what the last layer is given, from inputs
     weights: np.ndarray,  # (units,) that make one margin of it
-    inputs: dict[str, np.ndarray] | np.ndarray,  # (steps, ...) each
-) -> list[np.ndarray]:  # of one input each, the mean over steps
-    "The mean gradient of a margin."
+    start: dict[str, np.ndarray] | np.ndarray,  # of the reference
+    end: dict[str, np.ndarray] | np.ndarray,  # of the song
+    steps: int,
+) -> Any:  # as `start`
+    "Return the mean gradient of a margin at midpoints of equal pieces of the way."
     if keras.config.backend() != "tensorflow":
         raise ExplainError(f"gradients are taken by TensorFlow, the backend is "
                            f"{keras.config.backend()}: set KERAS_BACKEND=tensorflow")
     import tensorflow as tf
 
-    tensors = keras.tree.map_structure(tf.convert_to_tensor, inputs)
-    flat = keras.tree.flatten(tensors)
-    with tf.GradientTape() as tape:
-        tape.watch(flat)
-        margin = tf.reduce_sum(before(tensors, training=False) @ weights[:, None])
-    found = tape.gradient(margin, flat, unconnected_gradients="zero")
-    return [one.numpy().mean(axis=0) for one in found]
-
-
-def _along(
-    start: np.ndarray,  # of the reference
-    end: np.ndarray,  # of the song
-    steps: int,
-) -> np.ndarray:  # (steps, ...) float32
-    "Midpoints of equal pieces of the way."
     share = ((np.arange(steps) + 0.5) / steps).astype(np.float32)
-    return start + share.reshape(-1, *[1] * start.ndim) * (end - start)
+    way = keras.tree.map_structure(lambda a, b: tf.convert_to_tensor(
+        a + share.reshape(-1, *[1] * a.ndim) * (b - a)), start, end)
+    with tf.GradientTape() as tape:
+        tape.watch(way)
+        margin = tf.reduce_sum(before(way, training=False) @ weights[:, None])
+    found = tape.gradient(margin, way, unconnected_gradients="zero")
+    return keras.tree.map_structure(lambda one: one.numpy().mean(axis=0), found)
 
 
 def integrated_gradients(
@@ -118,14 +113,13 @@ def integrated_gradients(
     reference: dict[str, np.ndarray],  # of `reference_song`
     steps: int = 32,  # points on the way, > 0
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:  # as inputs: nats; gradients
-    "What each number of the inputs adds to a margin, and the mean gradient on the way."
+    "Return what each number of the inputs adds to a margin, and the mean gradient on the way."
     layer, kernel, _ = _last_layer(model)
     before = keras.Model(model.inputs, layer.input)
     gradients = {name: np.empty_like(array) for name, array in inputs.items()}
     for song, genre in enumerate(genres):
-        way = {name: _along(reference[name], inputs[name][song], steps) for name in inputs}
-        names = sorted(way)  # the order of `keras.tree.flatten`
-        for name, found in zip(names, _gradients(before, kernel[:, genre], way), strict=True):
+        end = {name: array[song] for name, array in inputs.items()}
+        for name, found in _gradients(before, kernel[:, genre], reference, end, steps).items():
             gradients[name][song] = found
     return {name: (inputs[name] - reference[name]) * gradients[name] for name in inputs}, gradients
 
@@ -137,7 +131,7 @@ def completeness_error(
     reference: dict[str, np.ndarray],
     attributions: dict[str, np.ndarray],  # of `integrated_gradients`
 ) -> np.ndarray:  # (n,) nats, the sum of attributions less the difference of margins
-    "What the attributions of each song leave unexplained."
+    "Return what the attributions of each song leave unexplained."
     told = sum(array.reshape(len(genres), -1).sum(axis=1) for array in attributions.values())
     start = margins(model, {name: array[None] for name, array in reference.items()})[0]
     return told - (margins(model, inputs)[np.arange(len(genres)), genres] - start[genres])
@@ -157,20 +151,18 @@ def word_attributions(
 def _convolutions(
     model: keras.Model,
 ) -> dict[str, keras.layers.Conv1D]:  # input -> last convolution of its branch
-    "Empty for a network without convolutions."
-    found, names = {}, {layer.name for layer in model.layers}
-    for layer in model.layers:
-        branch = layer.name.split("_conv_")[0]
-        if isinstance(layer, keras.layers.Conv1D) and {branch, f"{branch}_mean"} <= names:
-            found[branch] = layer
-    return found
+    "Return the last convolutions; empty for a network without any."
+    names = {layer.name for layer in model.layers}
+    branches = ((layer.name.split("_conv_")[0], layer) for layer in model.layers
+                if isinstance(layer, keras.layers.Conv1D))
+    return {branch: layer for branch, layer in branches if {branch, f"{branch}_mean"} <= names}
 
 
 def song_vectors(
     model: keras.Model,  # with a layer `song`
     inputs: dict[str, np.ndarray],  # n songs
 ) -> np.ndarray:  # (n, units): the filters of each branch, then the lyrics
-    "What the layer `song` joins."
+    "Return what the layer `song` joins."
     return _outputs(model.inputs, model.get_layer("song").output, inputs)
 
 
@@ -181,23 +173,19 @@ def filter_attributions(
     start: np.ndarray,  # (units,) that of the reference
     steps: int = 32,
 ) -> pd.DataFrame:  # song (row number), input, filter (from 0), attribution (nats)
-    "What each filter of the last convolutions adds to a margin; no row for other networks."
-    branches = _convolutions(model)
+    "Return what each filter of the last convolutions adds to a margin; empty without any."
+    branches = {name: one.filters for name, one in _convolutions(model).items()}
     if not branches:
         return pd.DataFrame(columns=["song", "input", "filter", "attribution"])
     layer, kernel, _ = _last_layer(model)
-    head = keras.Model(model.get_layer("song").output, layer.input)
-    tables = []
-    for song, end in enumerate(vectors):
-        way = _along(start, end, steps)
-        added = (end - start) * _gradients(head, kernel[:, genres[song]], way)[0]
-        place = 0
-        for name, convolution in branches.items():
-            filters = np.arange(convolution.filters)
-            tables.append(pd.DataFrame({"song": song, "input": name, "filter": filters,
-                                        "attribution": added[place + filters]}))
-            place += convolution.filters
-    return pd.concat(tables, ignore_index=True)
+    head, n = keras.Model(model.get_layer("song").output, layer.input), sum(branches.values())
+    added = [((end - start) * _gradients(head, kernel[:, genre], start, end, steps))[:n]
+             for end, genre in zip(vectors, genres, strict=True)]
+    return pd.DataFrame({
+        "song": np.repeat(np.arange(len(vectors)), n),
+        "input": np.tile(np.repeat([*branches], [*branches.values()]), len(vectors)).astype(object),
+        "filter": np.tile(np.concatenate([np.arange(one) for one in branches.values()]),
+                          len(vectors)), "attribution": np.concatenate(added)})  # fmt: skip
 
 
 def without_filters(
@@ -207,7 +195,7 @@ def without_filters(
     start: np.ndarray,  # (units,) that of the reference
     filters: np.ndarray,  # (n, k) int, places in the layer `song`
 ) -> np.ndarray:  # (n,) nats
-    "The margins if these filters did what they do for the reference."
+    "Return the margins if these filters did what they do for the reference."
     layer, kernel, bias = _last_layer(model)
     vectors = vectors.copy()
     np.put_along_axis(vectors, filters, start[filters], axis=1)
@@ -215,35 +203,24 @@ def without_filters(
     return ahead[np.arange(len(genres)), genres]
 
 # %% ../nbs/api/61_explain.ipynb #7dd5d886
-def _middles(
-    model: keras.Model,
-    branch: str,  # an input with convolutions
-    n: int,  # values of its last convolution
-) -> np.ndarray:  # (n,) segments, from 0: the middle of what each value hears
-    "From the kernels and pools before the last convolution."
-    reach, jump = 1, 1
-    for layer in model.layers:
-        if not layer.name.startswith(f"{branch}_"):
-            continue
-        if isinstance(layer, keras.layers.Conv1D):
-            reach += (layer.kernel_size[0] - 1) * jump
-            last = reach, jump
-        elif isinstance(layer, keras.layers.MaxPooling1D):
-            reach += (layer.pool_size[0] - 1) * jump
-            jump *= layer.pool_size[0]
-    reach, jump = last
-    return np.arange(n) * jump + (reach - 1) / 2
-
-
 def filter_activity(
     model: keras.Model,
     inputs: dict[str, np.ndarray],  # n songs
     branch: str,  # an input with convolutions
     filters: np.ndarray,  # (k,) int
 ) -> tuple[np.ndarray, np.ndarray]:  # (n, times, k) no unit; (times,) segments from the start
-    "How strongly filters of the last convolution are active in the course of songs."
-    active = _outputs(model.inputs, _convolutions(model)[branch].output, inputs)[..., filters]
-    return active, _middles(model, branch, active.shape[1])
+    "Return how active filters of the last convolution are; time is the middle of what is heard."
+    last, reach, jump = _convolutions(model)[branch], 1, 1
+    for layer in model.layers:
+        if layer.name.startswith(f"{branch}_") and isinstance(layer, keras.layers.Conv1D):
+            reach += (layer.kernel_size[0] - 1) * jump
+        elif layer.name.startswith(f"{branch}_") and isinstance(layer, keras.layers.MaxPooling1D):
+            reach += (layer.pool_size[0] - 1) * jump
+            jump *= layer.pool_size[0]
+        if layer is last:
+            break
+    active = _outputs(model.inputs, last.output, inputs)[..., filters]
+    return active, np.arange(active.shape[1]) * jump + (reach - 1) / 2
 
 # %% ../nbs/api/61_explain.ipynb #b45258f1
 def leave_out(
@@ -251,7 +228,7 @@ def leave_out(
     name: str,  # the input to replace
     reference: dict[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    "The songs with the reference in the place of one input. Raises `ExplainError`."
+    "Return the songs with one input replaced by the reference. Raises `ExplainError`."
     if name not in inputs:
         raise ExplainError(f"no input {name!r}; the network takes {', '.join(inputs)}")
     same = np.broadcast_to(reference[name], inputs[name].shape)
@@ -263,7 +240,7 @@ def swap(
     name: str,  # the input to swap
     seed: int,
 ) -> dict[str, np.ndarray]:
-    "The songs, each with the input of another one; the order is drawn."
+    "Return the songs, each with the input of another one; the order is drawn."
     n = len(inputs[name])
     order = np.random.default_rng(seed).permutation(n)
     return inputs | {name: inputs[name][order[(np.argsort(order) + 1) % n]]}
@@ -302,27 +279,22 @@ class Network:
         self,
         rows: np.ndarray,  # row numbers of `songs`
     ) -> dict[str, np.ndarray]:
-        "Inputs of some songs."
+        "Return the inputs of some songs."
         return {name: array[rows] for name, array in self.songs.inputs.items()}
-
-
-def _plan(run: Run, folder: str) -> Plan:
-    "What a training was asked for. Raises `ExplainError`."
-    known = run.sidecars().get(folder, {}).get("params", {})
-    names = {field.name for field in fields(Plan)}
-    if "model" not in known or set(known) - names - {"backend"}:
-        raise ExplainError(f"{folder} is no training of a network that this version made: train it "
-                           "again (chapters 04 to 06), or name another one")
-    return Plan(**{name: value for name, value in known.items() if name in names})
 
 
 def open_network(
     run: Run,
     folder: str,  # of a training, such as "models/cnn-as_written-artist-f0-s1"
 ) -> Network:
-    "Raises `ExplainError` for what is no network, `RunError` where there is no such training."
+    "Open a network. Raises `ExplainError` if it is not one, `RunError` if there is no training."
     run.path(folder)
-    plan = _plan(run, folder)
+    known = run.sidecars().get(folder, {}).get("params", {})
+    names = {field.name for field in fields(Plan)}
+    if "model" not in known or set(known) - names - {"backend"}:
+        raise ExplainError(f"{folder} is not the training of a network by this version: train it "
+                           f"again with `{shlex.join(report_command(run.dir))}`, or name another")
+    plan = Plan(**{name: value for name, value in known.items() if name in names})
     return Network(open_trained(run, folder.removeprefix("models/")).load(), plan,
                    load_songs(run, plan))
 
@@ -332,18 +304,17 @@ def make_untrained(
     folder: str,  # of a training
     seed: int = 0,
 ) -> str:  # the folder with its embedding.parquet
-    "Where the network puts the test songs before it has learned, made or read."
+    "Embed the test songs by the network before it has learned anything, or read that."
     def build(path: Path) -> None:
         network = open_network(run, folder)
         rows = np.unique(network.songs.rows["test"])
         keras.utils.set_random_seed(seed)
         _, places = predict(keras.models.clone_model(network.model), network.take(rows))
-        axes = pd.DataFrame(places, columns=[f"e_{i:02d}" for i in range(places.shape[1])])
-        axes.insert(0, "track_id", network.songs.track_ids[rows])
-        axes.insert(1, "part", "test")
-        axes.insert(2, "genre", network.songs.genres[rows])
+        about = pd.DataFrame({"track_id": network.songs.track_ids[rows], "part": "test",
+                              "genre": network.songs.genres[rows]})
         path.mkdir()
-        axes.to_parquet(path / "embedding.parquet")
+        about.join(pd.DataFrame(places, columns=[f"e_{i:02d}" for i in range(places.shape[1])])
+                   ).to_parquet(path / "embedding.parquet")
 
     name = f"embedding/untrained/{folder.removeprefix('models/')}"
     run.make(name, build, params={"seed": seed}, modules=["explain"],
@@ -359,7 +330,7 @@ def _chosen_rows(
     wanted: list[str],  # track ids
     seed: int,
 ) -> np.ndarray:  # row numbers
-    "Songs of each genre answered, drawn by the seed, and those asked for. Raises `ExplainError`."
+    "Return songs of each genre predicted, drawn by the seed, and those asked for."
     ids = network.songs.track_ids
     missing = [one for one in wanted if one not in set(ids[test])]
     if missing:
@@ -367,8 +338,7 @@ def _chosen_rows(
                            "network; ask for one of them, or for another fold")
     rng, rows = np.random.default_rng(seed), [np.searchsorted(ids, wanted)]
     for genre in np.unique(answers):
-        of_genre = rng.permutation(test[answers == genre])
-        rows.append(of_genre[:per_genre])
+        rows.append(rng.permutation(test[answers == genre])[:per_genre])
     return np.unique(np.concatenate(rows).astype(int))
 
 
@@ -379,11 +349,11 @@ def _lyric_words(
     attributions: dict[str, np.ndarray],
     gradients: dict[str, np.ndarray],
 ) -> pd.DataFrame:  # track_id, stem, word, attribution (nats); stem "": all words it lacks
-    "Attributions of words, from the lyric vector or from the words themselves."
+    "Return attributions of words, from the lyric vector or from the words themselves."
     stems, songs, tables = run.read("lyrics/stems.parquet"), network.songs, []
-    counts, ids = run.read("lyrics/counts.npz"), songs.track_ids
+    counts, added = run.read("lyrics/counts.npz"), attributions.get("words", [])
     with (store := open_store(run.path("features"))).file:
-        place = store.rows(ids)
+        place = store.rows(songs.track_ids)
     if "lyrics" in songs.inputs:
         vectors = run.read("lyrics/stem_vectors.npy")
         deviation = np.array((songs.scale or {}).get("lyrics", [0, 1])[1], float)
@@ -391,22 +361,16 @@ def _lyric_words(
         learnt = word_weights(counts[place[train]], weighting, songs.idf)
         usual = np.asarray(learnt.mean(axis=0)).ravel()
         own = word_weights(counts[place[rows]], weighting, songs.idf).toarray()
-    for song, row in enumerate(rows):
-        if "lyrics" in songs.inputs:
-            added = word_attributions(own[song], usual, vectors, gradients["lyrics"][song],
-                                      deviation)
-        elif "words" in songs.inputs:
-            added = attributions["words"][song]
-        else:
-            continue
+        added = [word_attributions(weights, usual, vectors, gradient, deviation)
+                 for weights, gradient in zip(own, gradients["lyrics"], strict=True)]
+    for row, attribution in zip(rows, added, strict=bool(len(added))):  # none: it takes no words
         there = counts[[place[row]]].toarray().ravel() > 0
-        table = stems.loc[there, ["stem", "word"]].assign(attribution=added[there])
-        table.loc[len(stems)] = ["", "", added[~there].sum()]
-        tables.append(table.assign(track_id=ids[row]))
+        table = stems.loc[there, ["stem", "word"]].assign(attribution=attribution[there])
+        table.loc[len(stems)] = ["", "", attribution[~there].sum()]
+        tables.append(table.assign(track_id=songs.track_ids[row]))
     columns = ["track_id", "stem", "word", "attribution"]
-    if not tables:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(tables, ignore_index=True)[columns]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(
+        columns=columns)
 
 # %% ../nbs/api/61_explain.ipynb #1d1c22d3
 def _maps(
@@ -415,14 +379,13 @@ def _maps(
     rows: np.ndarray,
     attributions: dict[str, np.ndarray],
 ) -> pd.DataFrame:  # track_id, segment, start_s, chroma_00..., timbre_00... (nats)
-    "Attributions of the series, for the segments that a song has."
-    series = [name for name, array in attributions.items() if array.ndim == 3]
-    store, tables = open_store(run.path("features")), []
-    with store.file:
-        place = store.rows(network.songs.track_ids[rows])
-        for song, row in enumerate(place):
+    "Return attributions of the series, for the segments that a song has."
+    series, tables = [name for name, array in attributions.items() if array.ndim == 3], []
+    ids = network.songs.track_ids[rows]
+    with (store := open_store(run.path("features"))).file:
+        for song, row in enumerate(store.rows(ids)):
             n = int((store.chroma[row].max(axis=1) > 0).sum())
-            table = {"track_id": network.songs.track_ids[rows[song]], "segment": np.arange(n),
+            table = {"track_id": ids[song], "segment": np.arange(n),
                      "start_s": store.start_s[row][:n]}
             for name in series:
                 table |= {f"{name}_{i:02d}": column[:n]
@@ -443,43 +406,35 @@ def _filters(
     steps: int,
     seed: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, np.ndarray]]:  # filters; activity; margins
-    "What filters add, when the strongest are active, and margins without the strongest."
-    inputs, ids = network.take(rows), network.songs.track_ids[rows]
-    if not _convolutions(network.model):
-        table = filter_attributions(network.model, np.empty((0, 0)), genres, np.empty(0))
-        nothing = np.full(len(rows), np.nan)
+    "Return what filters add, when the strongest are active, and margins without the strongest."
+    model, inputs, ids = network.model, network.take(rows), network.songs.track_ids[rows]
+    if not _convolutions(model):
+        table = filter_attributions(model, np.empty((0, 0)), genres, np.empty(0))
         activity = pd.DataFrame(columns=["track_id", "input", "filter", "segment", "activation"])
         return (table.rename(columns={"song": "track_id"}), activity,
-                {"without_top": nothing, "without_random": nothing})
+                dict.fromkeys(("without_top", "without_random"), np.full(len(rows), np.nan)))
     both = {name: np.concatenate([reference[name][None], inputs[name]]) for name in inputs}
-    start, *others = song_vectors(network.model, both)
+    start, *others = song_vectors(model, both)
     ends = np.array(others)
-    table = filter_attributions(network.model, ends, genres, start, steps)
+    table = filter_attributions(model, ends, genres, start, steps)
     added = table["attribution"].to_numpy().reshape(len(rows), -1)
     k, rng = min(_TOP, added.shape[1]), np.random.default_rng(seed)
     order = np.argsort(-added, axis=1, kind="stable")
-    chance = np.mean([without_filters(network.model, ends, genres, start, np.stack(
+    chance = np.mean([without_filters(model, ends, genres, start, np.stack(
         [rng.permutation(added.shape[1])[:k] for _ in rows])) for _ in range(_DRAWS)], axis=0)
-    without = {"without_random": chance, "without_top": without_filters(
-        network.model, ends, genres, start, order[:, :k])}
-    top = table.loc[[song * added.shape[1] + place for song in range(len(rows))
-                     for place in order[song, :6]]]
-    activity = [_activity_rows(network.model, inputs, ids, branch, rows_of)
-                for branch, rows_of in top.groupby("input")]
+    without = {"without_random": chance,
+               "without_top": without_filters(model, ends, genres, start, order[:, :k])}
+    top = table.loc[(np.arange(len(rows))[:, None] * added.shape[1] + order[:, :6]).ravel()]
+    activity = []
+    for branch, strongest in top.groupby("input"):
+        filters = np.unique(strongest["filter"].to_numpy(int))
+        active, middle = filter_activity(model, inputs, branch, filters)
+        activity += [pd.DataFrame({
+            "track_id": ids[song], "input": branch, "filter": one, "segment": middle,
+            "activation": active[song, :, np.searchsorted(filters, one)]})
+            for song, one in strongest[["song", "filter"]].itertuples(index=False)]
     table.insert(0, "track_id", ids[table.pop("song")])
     return table, pd.concat(activity, ignore_index=True), without
-
-
-def _activity_rows(model, inputs, ids, branch, top) -> pd.DataFrame:
-    "Activity of the strongest filters: track_id, input, filter, segment, activation."
-    filters = np.unique(top["filter"].to_numpy(int))
-    active, middle = filter_activity(model, inputs, branch, filters)
-    tables = []
-    for song, one in top[["song", "filter"]].itertuples(index=False):
-        tables.append(pd.DataFrame({
-            "track_id": ids[song], "input": branch, "filter": one, "segment": middle,
-            "activation": active[song, :, np.searchsorted(filters, one)]}))
-    return pd.concat(tables, ignore_index=True)
 
 # %% ../nbs/api/61_explain.ipynb #0a92d800
 def _shuffled(
@@ -489,11 +444,10 @@ def _shuffled(
     reference: dict[str, np.ndarray],
     attributions: dict[str, np.ndarray],  # of these songs
     steps: int,
-    draws: int,
 ) -> pd.DataFrame:  # track_id, input, draw, signed, absolute (rank correlations)
-    "How alike attributions are to those of the network with its weights shuffled."
+    "Compare attributions with those of the network with its weights shuffled."
     inputs, tables = network.take(rows), []
-    for draw in range(draws):
+    for draw in range(2):
         again, _ = integrated_gradients(shuffle_weights(network.model, draw), inputs, genres,
                                         reference, steps)
         for name, array in attributions.items():
@@ -504,22 +458,14 @@ def _shuffled(
     return pd.concat(tables, ignore_index=True)
 
 
-def _left_out(
-    network: Network,
-    folder: str,  # of the training
-    run: Run,
-    path: Path,  # where the folders go
-) -> None:
-    "Answers for the test songs with each input replaced by each reference."
-    known = run.read(f"{folder}/predictions.parquet").query("part == 'test'").reset_index(drop=True)
+def _left_out(network: Network, known: pd.DataFrame, path: Path) -> None:
+    "Write predictions with each input replaced by each reference, in the form of `known`."
     inputs = network.take(np.searchsorted(network.songs.track_ids, known["track_id"].to_numpy(str)))
     outputs = [f"p_{genre}" for genre in network.songs.classes]
     for kind in (*REFERENCES, "swapped"):
         for name in inputs:
-            if kind == "swapped":
-                replaced = swap(inputs, name, network.plan.seed)
-            else:
-                replaced = leave_out(inputs, name, reference_song(network.songs, kind))
+            replaced = swap(inputs, name, network.plan.seed) if kind == "swapped" else leave_out(
+                inputs, name, reference_song(network.songs, kind))
             probabilities, _ = predict(network.model, replaced)
             one = path / f"without_{name}_{kind}"
             one.mkdir()
@@ -528,7 +474,7 @@ def _left_out(
 
 
 def _lacks(maps: pd.DataFrame, words: pd.DataFrame, ids: np.ndarray) -> list[str]:
-    "What each song lacks: segments, lyrics."
+    "Return what each song lacks: segments, lyrics."
     heard, sung = set(maps["track_id"]), set(words.loc[words["stem"] != "", "track_id"])
     return [", ".join(what for what, known in (("segments", heard), ("lyrics", sung))
                       if one not in known) for one in ids]
@@ -541,49 +487,42 @@ def make_explanations(
     wanted: list[str] | None = None,  # track ids of test songs that are explained besides
     reference: str = "mean",  # one of `REFERENCES`
     steps: int = 32,  # of the integral
-    n_shuffled: int = 5,  # songs for the sanity check
     seed: int = 0,
 ) -> str:  # the folder with the tables
-    "Explains a network's answers for some of its test songs, or reads what is there."
+    "Explain a network's predictions for some of its test songs, or read what is there."
     def build(path: Path) -> None:
         network = open_network(run, folder)
         path.mkdir()
-        _left_out(network, folder, run, path)
-        _write_explanations(run, network, path, per_genre, wanted or [], reference, steps,
-                            n_shuffled, seed)
+        known = run.read(f"{folder}/predictions.parquet").query("part == 'test'")
+        _left_out(network, known.reset_index(drop=True), path)
+        model, songs, test = network.model, network.songs, np.unique(network.songs.rows["test"])
+        answers = margins(model, network.take(test)).argmax(axis=1)
+        rows = _chosen_rows(network, answers, test, per_genre, wanted or [], seed)
+        genres, start = answers[np.searchsorted(test, rows)], reference_song(songs, reference)
+        inputs, ids = network.take(rows), songs.track_ids[rows]
+        attributions, gradients = integrated_gradients(model, inputs, genres, start, steps)
+        maps = _maps(run, network, rows, attributions)
+        words = _lyric_words(run, network, rows, attributions, gradients)
+        filters, activity, without = _filters(network, rows, genres, start, steps, seed)
+        few = np.sort(np.random.default_rng(seed).permutation(len(rows))[:5])
+        shuffled = _shuffled(network, rows[few], genres[few], start,
+                             {name: array[few] for name, array in attributions.items()}, steps)
+        table = pd.DataFrame({
+            "track_id": ids, "genre": songs.genres[rows],
+            "answer": np.array(songs.classes)[genres],
+            "margin": margins(model, inputs)[np.arange(len(rows)), genres],
+            **{name: array.reshape(len(rows), -1).sum(axis=1)
+               for name, array in attributions.items()},
+            "error": completeness_error(model, inputs, genres, start, attributions),
+            "missing": _lacks(maps, words, ids), "wanted": np.isin(ids, wanted or []), **without,
+        })  # fmt: skip
+        for name, one in {"songs": table, "maps": maps, "words": words, "filters": filters,
+                          "activity": activity, "shuffled": shuffled}.items():
+            one.to_parquet(path / f"{name}.parquet")
 
     name = f"explain/{folder.removeprefix('models/')}"
     run.make(name, build, modules=["explain"],
              params={"per_genre": per_genre, "wanted": wanted or [], "reference": reference,
-                     "steps": steps, "n_shuffled": n_shuffled, "seed": seed},
+                     "steps": steps, "seed": seed},
              inputs=[folder, "catalog.parquet", "split.parquet", "features", "lyrics"])
     return name
-
-
-def _write_explanations(
-    run, network, path, per_genre, wanted, reference, steps, n_shuffled, seed
-) -> None:
-    "The tables of the songs that are explained."
-    songs, test = network.songs, np.unique(network.songs.rows["test"])
-    answers = margins(network.model, network.take(test)).argmax(axis=1)
-    rows = _chosen_rows(network, answers, test, per_genre, wanted, seed)
-    genres, start = answers[np.searchsorted(test, rows)], reference_song(songs, reference)
-    inputs, ids = network.take(rows), songs.track_ids[rows]
-    attributions, gradients = integrated_gradients(network.model, inputs, genres, start, steps)
-    maps = _maps(run, network, rows, attributions)
-    words = _lyric_words(run, network, rows, attributions, gradients)
-    filters, activity, without = _filters(network, rows, genres, start, steps, seed)
-    few = np.sort(np.random.default_rng(seed).permutation(len(rows))[:n_shuffled])
-    shuffled = _shuffled(network, rows[few], genres[few], start,
-                         {name: array[few] for name, array in attributions.items()}, steps, draws=2)
-    table = pd.DataFrame({
-        "track_id": ids, "genre": songs.genres[rows],
-        "answer": np.array(songs.classes)[genres],
-        "margin": margins(network.model, inputs)[np.arange(len(rows)), genres],
-        **{name: array.reshape(len(rows), -1).sum(axis=1) for name, array in attributions.items()},
-        "error": completeness_error(network.model, inputs, genres, start, attributions),
-        "missing": _lacks(maps, words, ids), "wanted": np.isin(ids, wanted), **without,
-    })  # fmt: skip
-    for name, one in {"songs": table, "maps": maps, "words": words, "filters": filters,
-                      "activity": activity, "shuffled": shuffled}.items():
-        one.to_parquet(path / f"{name}.parquet")

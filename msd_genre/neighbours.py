@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EXACT', 'CELLS', 'PROBED', 'SAMPLE', 'LISTED', 'EMBEDDED_AT_ONCE', 'USUAL_SONGS', 'NEAR', 'NeighbourError',
-           'build_index', 'nearest', 'full_names', 'find_song', 'place_songs', 'Space', 'open_space', 'Usual', 'usual',
-           'why_near', 'nearest_songs', 'similar', 'playlist']
+           'build_index', 'nearest', 'full_names', 'find_song', 'Space', 'open_space', 'Usual', 'usual', 'why_near',
+           'nearest_songs', 'similar', 'playlist']
 
 # %% ../nbs/api/62_neighbours.ipynb #7ccabf20
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from rapidfuzz import fuzz, process
 from scipy import sparse
 from tqdm import tqdm
 
-from .features import Store, open_store
+from .features import open_store
 from .lyrics import fit_idf
 from .predictor import Predictor, choose_network, open_predictor, stored_songs
 from .runs import Run
@@ -41,7 +41,7 @@ def build_index(
     vectors: np.ndarray,  # (n, d)
     exact: bool | None = None,  # None: up to EXACT songs
 ) -> faiss.Index:
-    "An index over vectors. Raises `NeighbourError` for vectors that cannot be searched."
+    "Return an index over vectors. Raises `NeighbourError` for vectors that cannot be searched."
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or not len(vectors):
         raise NeighbourError(f"found an array of shape {vectors.shape}, expected (songs, units)")
@@ -65,7 +65,7 @@ def nearest(
     queries: np.ndarray,  # (m, d)
     k: int = 10,  # how many each, > 0
 ) -> tuple[np.ndarray, np.ndarray]:  # (m, k) Euclidean distances, rising; (m, k) rows
-    "The k nearest vectors of each query; as many as there are, where there are fewer."
+    "Return the k nearest vectors of each query; as many as there are, if there are fewer."
     k = min(k, index.ntotal)
     squares, rows = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
     return np.sqrt(np.maximum(squares, 0)), rows
@@ -77,7 +77,7 @@ LISTED = 10  # names in an error
 def full_names(
     songs: pd.DataFrame,  # artist_name, title
 ) -> pd.Series:  # "Artist - Title"
-    "What songs are called here."
+    "Return the names of songs."
     return songs["artist_name"] + " - " + songs["title"]
 
 
@@ -85,71 +85,47 @@ def find_song(
     songs: pd.DataFrame,  # track_id, artist_name, title
     name: str,  # a track id, or "Artist - Title"
 ) -> int:  # position of the row
-    "The song of this name. Raises `NeighbourError` where several songs have it, or none."
+    "Return the song of this name. Raises `NeighbourError` if several songs have it, or none."
     by_id = np.flatnonzero(songs["track_id"].to_numpy() == name.strip())
     if len(by_id):
         return int(by_id[0])
     full, wanted = full_names(songs), plain_name(name)
-    found = np.flatnonzero([plain_name(one) == wanted for one in full]) if wanted else []
+    plain = full.map(plain_name)
+    found = np.flatnonzero(plain == wanted) if wanted else []
     if len(found) == 1:
         return int(found[0])
-    if len(found):
-        lines = [f"  {songs['track_id'].iloc[row]}  {full.iloc[row]}" for row in found[:LISTED]]
-        more = [f"  ... and {len(found) - LISTED} more"] if len(found) > LISTED else []
-        raise NeighbourError("\n".join([f"{len(found)} tracks are called {name!r}; name one by its "
-                                        "id:", *lines, *more]))
-    near = process.extract(wanted, full.map(plain_name).tolist(), scorer=fuzz.WRatio, limit=5)
-    lines = [f"  {songs['track_id'].iloc[row]}  {full.iloc[row]}" for _, _, row in near]
-    raise NeighbourError("\n".join([f"no song {name!r} among {len(songs):,}. Spelt most like it:",
-                                    *lines]))
+    message = f"{len(found)} tracks are called {name!r}; name one by its id:"
+    more = [f"  ... and {len(found) - LISTED} more"] if len(found) > LISTED else []
+    if not len(found):
+        message = f"no song {name!r} among {len(songs):,}. Spelt most like it:"
+        near = process.extract(wanted, plain.tolist(), scorer=fuzz.WRatio, limit=5)
+        found = [row for _, _, row in near]
+    lines = [f"  {songs['track_id'].iloc[row]}  {full.iloc[row]}" for row in found[:LISTED]]
+    raise NeighbourError("\n".join([message, *lines, *more]))
 
 # %% ../nbs/api/62_neighbours.ipynb #97589e14
 EMBEDDED_AT_ONCE = 2_048  # songs
 
 
-def _places(
+def _embed(
+    run: Run,
     predictor: Predictor,
-    store: Store,
-    counts: sparse.csr_array,  # (store.n, n_stems)
-    catalog: pd.DataFrame,  # has the tracks of the store
-) -> pd.DataFrame:  # answer, chance, e_00...; a row a song of the store
-    "Where a network places the songs of a store, and what it says of them."
-    parts = []
+) -> pd.DataFrame:  # track_id, part, answer, chance, e_00...; one row per song of the store
+    "Embed all songs of a run's store, and predict their genres."
+    store, parts = open_store(run.path("features")), []
+    catalog, counts = run.read("catalog.parquet"), run.read("lyrics/counts.npz")
     for rows in tqdm(list(store.batches(EMBEDDED_AT_ONCE)), desc="placing songs", unit=" blocks",
                      disable=None):
         chances, places = predictor.predict(stored_songs(store, counts, rows, catalog))
-        table = pd.DataFrame(places, columns=[f"e_{i:02d}" for i in range(places.shape[1])])
-        table.insert(0, "answer", np.asarray(predictor.classes)[chances.argmax(axis=1)])
-        table.insert(1, "chance", chances.max(axis=1))
-        parts.append(table)
-    return pd.concat(parts, ignore_index=True)
-
-
-def place_songs(
-    run: Run,  # has trainings, `features/`, `lyrics/`, `catalog.parquet` and `split.parquet`
-    model: str | None = None,  # as `predictor.choose_network` takes it
-    predictor: Predictor | None = None,  # of that model, if it is open already
-) -> str:  # the artefact's name, spaces/<training>
-    "All songs of a run's store in a network's space, made or reused."
-    name = predictor.name if predictor else choose_network(run, model)
-
-    def build(folder: Path) -> None:
-        store, opened = open_store(run.path("features")), predictor or open_predictor(run, name)
-        catalog = run.read("catalog.parquet")
-        table = _places(opened, store, run.read("lyrics/counts.npz"), catalog)
-        plan = run.sidecars()[f"models/{name}"]["params"]
-        split = open_split(run, plan["protocol"], plan["fold"]).drop_duplicates("track_id")
-        part = split.set_index("track_id")["part"].reindex(store.track_ids).fillna("none")
-        table.insert(0, "track_id", store.track_ids)
-        table.insert(1, "part", part.to_numpy(str))
-        folder.mkdir()
-        table.to_parquet(folder / "songs.parquet")
-        index = build_index(table.filter(regex="^e_").to_numpy())
-        faiss.write_index(index, str(folder / "songs.faiss"))
-
-    run.make(f"spaces/{name}", build, modules=["neighbours"], inputs=[
-        f"models/{name}", "features", "lyrics", "catalog.parquet", "split.parquet"])
-    return f"spaces/{name}"
+        parts.append(pd.DataFrame({
+            "answer": np.asarray(predictor.classes)[chances.argmax(axis=1)],
+            "chance": chances.max(axis=1)}).join(
+                pd.DataFrame(places, columns=[f"e_{i:02d}" for i in range(places.shape[1])])))
+    plan = run.sidecars()[f"models/{predictor.name}"]["params"]
+    split = open_split(run, plan["protocol"], plan["fold"]).drop_duplicates("track_id")
+    part = split.set_index("track_id")["part"].reindex(store.track_ids).fillna("none")
+    about = pd.DataFrame({"track_id": store.track_ids, "part": part.to_numpy(str)})
+    return about.join(pd.concat(parts, ignore_index=True))
 
 # %% ../nbs/api/62_neighbours.ipynb #055f69ab
 @dataclass(frozen=True)
@@ -170,21 +146,30 @@ class Space:
 
 
 def open_space(
-    run: Run,  # as `place_songs` takes it
+    run: Run,  # has trainings, `features/`, `lyrics/`, `catalog.parquet` and `split.parquet`
     model: str | None = None,  # as `predictor.choose_network` takes it
     predictor: Predictor | None = None,  # of that model, if it is open already
 ) -> Space:
-    "The space of a network of a run. Raises `PredictorError` where there is no such network."
-    name = place_songs(run, model, predictor)
+    "Open the space of a network of a run. Raises `PredictorError` if there is no such network."
+    training = predictor.name if predictor else choose_network(run, model)
+    name = f"spaces/{training}"
+
+    def build(folder: Path) -> None:
+        table = _embed(run, predictor or open_predictor(run, training))
+        folder.mkdir()
+        table.to_parquet(folder / "songs.parquet")
+        index = build_index(table.filter(regex="^e_").to_numpy())
+        faiss.write_index(index, str(folder / "songs.faiss"))
+
+    run.make(name, build, modules=["neighbours"], inputs=[
+        f"models/{training}", "features", "lyrics", "catalog.parquet", "split.parquet"])
     table = run.read(f"{name}/songs.parquet")
     known = kept_songs(run).set_index("track_id").loc[table["track_id"]]
     facts = known[["artist_name", "title", "genre"]].reset_index()
-    said = table[["part", "answer", "chance"]]
-    store = open_store(run.path("features"))
-    with store.file:
+    with (store := open_store(run.path("features"))).file:
         sound = store.summary[:]
     return Space(
-        name.removeprefix("spaces/"), pd.concat([facts, said], axis=1),
+        training, facts.join(table[["part", "answer", "chance"]]),
         np.ascontiguousarray(table.filter(regex="^e_").to_numpy(np.float32)),
         faiss.read_index(str(run.path(name) / "songs.faiss")), sound,
         run.read("lyrics/counts.npz"),
@@ -197,7 +182,7 @@ NEAR = 0.1  # in the nearest tenth of all songs
 
 @dataclass(frozen=True)
 class Usual:
-    "What nearness is held against."
+    "What nearness is compared with."
 
     middle: np.ndarray  # (n_statistics,) mean
     deviation: np.ndarray  # (n_statistics,)
@@ -207,7 +192,7 @@ class Usual:
 
 
 def _unit_words(counts: sparse.csr_array, idf: np.ndarray) -> sparse.csr_array:
-    "tf-idf with the logarithm of the counts, rows of length 1; without words: empty."
+    "Return tf-idf with the logarithm of the counts, rows of length 1; without words: empty."
     words = sparse.csr_array(counts, dtype=np.float64, copy=True)
     words.data = (1 + np.log(words.data)) * idf[words.indices]
     lengths = np.sqrt((words**2).sum(axis=1))
@@ -219,7 +204,7 @@ def usual(
     sound: np.ndarray,  # (n, n_statistics)
     counts: sparse.csr_array,  # (n, n_stems)
 ) -> Usual:
-    "What is usual among some songs; the sample is the same each time."
+    "Return what is usual among some songs; the sample is the same each time."
     chosen = np.random.default_rng(0).permutation(len(sound))[:USUAL_SONGS]
     middle, deviation = sound.mean(axis=0), sound.std(axis=0)
     deviation = np.where(deviation > 0, deviation, 1)
@@ -232,7 +217,7 @@ def _share_as_near(
     among: np.ndarray,  # (m,) distances of all songs
     distances: np.ndarray,  # (k,) those asked about; NaN: not known
 ) -> np.ndarray:  # (k,) 0 to 1; NaN where not known
-    "The share of songs that are at least as near."
+    "Return the share of songs that are at least as near."
     among = np.sort(among[np.isfinite(among)])
     share = np.searchsorted(among, distances, side="right") / max(1, len(among))
     return np.where(np.isfinite(distances), share, np.nan)
@@ -245,7 +230,7 @@ def why_near(
     other_sound: np.ndarray,  # (k, n_statistics) of its neighbours
     other_counts: sparse.csr_array,  # (k, n_stems)
 ) -> pd.DataFrame:  # nearer_by_sound, nearer_by_lyrics (shares, NaN unknown); why
-    """How unusual it is to be as near as each neighbour, by sound and by words.
+    """Return how unusual it is to be as near as each neighbour, by sound and by words.
 
     `why` is "sound", "lyrics", "both" or "neither".
     """
@@ -253,10 +238,8 @@ def why_near(
     heard = [np.linalg.norm(other - here, axis=1) for other in
              (known.sound, (other_sound - known.middle) / known.deviation)]
     words, others = _unit_words(counts, known.idf), _unit_words(other_counts, known.idf)
-    read = []
-    for one in (known.words, others):
-        there = (np.diff(one.indptr) > 0) & (words.nnz > 0)
-        read.append(np.where(there, 1 - (one @ words.T).toarray()[:, 0], np.nan))
+    read = [np.where((np.diff(one.indptr) > 0) & (words.nnz > 0),
+                     1 - (one @ words.T).toarray()[:, 0], np.nan) for one in (known.words, others)]
     shares = pd.DataFrame({"nearer_by_sound": _share_as_near(*heard),
                            "nearer_by_lyrics": _share_as_near(*read)})
     near = shares.to_numpy() <= NEAR
@@ -270,10 +253,22 @@ def _listed(
     distances: np.ndarray,  # (k,)
     rows: np.ndarray,  # (k,) of the space
 ) -> pd.DataFrame:  # track_id, song, genre, answer, part, distance
-    "Songs of a space with their distances."
+    "Return songs of a space with their distances."
     songs = space.songs.iloc[rows].reset_index(drop=True)
     return songs.assign(song=full_names(songs), distance=distances)[
         ["track_id", "song", "genre", "answer", "part", "distance"]]
+
+
+def _nearest_free(
+    space: Space,
+    vector: np.ndarray,  # (d,)
+    k: int,
+    without: Sequence[int],  # rows of the space that are left out
+) -> tuple[np.ndarray, np.ndarray]:  # (at most k,) distances; rows
+    "Return the nearest songs of a space but some."
+    distances, rows = (found[0] for found in nearest(space.index, vector[None], k + len(without)))
+    chosen = np.flatnonzero((rows >= 0) & ~np.isin(rows, without))[:k]
+    return distances[chosen], rows[chosen]
 
 
 def nearest_songs(
@@ -284,12 +279,10 @@ def nearest_songs(
     k: int = 10,  # how many
     without: Sequence[int] = (),  # rows of the space that are left out
 ) -> pd.DataFrame:  # track_id, song, genre, answer, part, distance, nearer_by_..., why
-    "The songs of a space that are nearest to a place, and why."
-    distances, rows = (found[0] for found in nearest(space.index, vector[None], k + len(without)))
-    chosen = np.flatnonzero((rows >= 0) & ~np.isin(rows, without))[:k]
-    distances, rows = distances[chosen], rows[chosen]
+    "Return the songs of a space that are nearest to a place, and why."
+    distances, rows = _nearest_free(space, vector, k, without)
     reasons = why_near(space.usual, sound, counts, space.sound[rows], space.counts[rows])
-    return pd.concat([_listed(space, distances, rows), reasons], axis=1)
+    return _listed(space, distances, rows).join(reasons)
 
 
 def similar(
@@ -297,7 +290,7 @@ def similar(
     song: str,  # a track id, or "Artist - Title"
     k: int = 10,  # how many
 ) -> pd.DataFrame:  # as `nearest_songs`
-    "The songs nearest to a song of the space. Raises `NeighbourError` for an unclear name."
+    "Return the songs nearest to a song of the space. Raises `NeighbourError` for an unclear name."
     if k < 1:
         raise NeighbourError(f"k is {k}: ask for one song or more")
     row = find_song(space.songs, song)
@@ -310,7 +303,7 @@ def playlist(
     end: str,  # likewise
     n_songs: int = 20,  # with both ends, >= 2
 ) -> pd.DataFrame:  # step from 1, track_id, song, genre, answer, part, distance: to the line
-    "A walk from one song to another. Raises `NeighbourError` for an unclear name or length."
+    "Walk from one song to another. Raises `NeighbourError` for an unclear name or length."
     first, last = find_song(space.songs, start), find_song(space.songs, end)
     n = len(space.songs)
     if not 2 <= n_songs <= n or first == last:
@@ -319,12 +312,11 @@ def playlist(
     line = np.linspace(space.vectors[first], space.vectors[last], n_songs)
     taken, away = [first, last], [0.0, 0.0]
     for place in line[1:-1]:
-        distances, rows = (f[0] for f in nearest(space.index, place[None], len(taken) + 1))
-        free = np.flatnonzero((rows >= 0) & ~np.isin(rows, taken))
-        if not len(free):
+        distances, rows = _nearest_free(space, place, 1, taken)
+        if not len(rows):
             raise NeighbourError(f"no song is left near the line after {len(taken)}: ask for fewer")
-        taken.insert(-1, int(rows[free[0]]))
-        away.insert(-1, float(distances[free[0]]))
+        taken.insert(-1, int(rows[0]))
+        away.insert(-1, float(distances[0]))
     table = _listed(space, np.array(away), np.array(taken))
     table.insert(0, "step", np.arange(1, n_songs + 1))
     return table

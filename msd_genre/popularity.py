@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['PENALTIES', 'PopularityError', 'PlayedSongs', 'all_plays', 'load_played', 'artist_folds', 'guess_log_plays',
            'feature_sets', 'other_songs_of_artist', 'guess_all', 'rank_correlation', 'score_guesses', 'deal_by_artist',
-           'PermutationTest', 'permutation_test', 'guess_bins', 'score_bins', 'fit_bins', 'train_on_bins',
-           'neighbours_tell']
+           'PermutationTest', 'permutation_test', 'guess_bins', 'score_bins', 'train_on_bins', 'neighbours_tell']
 
 # %% ../nbs/api/53_popularity.ipynb #4d394ae1
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +31,12 @@ from .splits import artist_groups, kept_songs, open_split
 
 # %% ../nbs/api/53_popularity.ipynb #4357af8f
 class PopularityError(ValueError):
-    "Songs whose plays cannot be guessed as asked; what was found, what to do."
+    "Songs whose plays cannot be predicted as asked; what was found, what to do."
 
 
 @dataclass
 class PlayedSongs:
-    "Songs with plays, a row each."
+    "Songs with plays, one row each."
     track_ids: np.ndarray  # (n,) str, sorted
     plays: np.ndarray  # (n,) int64, at least 1
     artists: np.ndarray  # (n,) str, as `splits.artist_groups` has them
@@ -55,15 +54,11 @@ class PlayedSongs:
         "The decimal logarithm of the plays."
         return np.log10(self.plays)
 
-    def take(self, rows: np.ndarray) -> "PlayedSongs":  # (m,) int or bool
-        "Some of the songs, in the order asked for."
-        return PlayedSongs(*(getattr(self, field.name)[rows] for field in fields(self)))
-
 
 def all_plays(
     run: Run,  # its parameters name the raw files
 ) -> pd.DataFrame:  # song_id, plays, listeners; no row where there are no triplets
-    "How often every song of the triplets was played, also those that the run has no file of."
+    "Return the plays of every song of the triplets, also those that the run has no file of."
     layout = data_layout(run)
     if not layout.triplets:
         return pd.DataFrame({"song_id": [], "plays": [], "listeners": []})
@@ -73,7 +68,7 @@ def all_plays(
 def load_played(
     run: Run,  # has `catalog.parquet`, `features/` and `lyrics/`
 ) -> PlayedSongs:
-    "The run's songs that somebody played; none where there are no triplets, or none overlaps."
+    "Return the run's songs that somebody played; none without triplets, or if none overlaps."
     songs = kept_songs(run)
     artists = artist_groups(songs)
     played = songs[songs["plays"].notna()].drop_duplicates("song_id")
@@ -97,8 +92,8 @@ def artist_folds(
     artists: np.ndarray,  # (n,)
     n_folds: int = 5,
     seed: int = 1,
-) -> list[tuple[np.ndarray, np.ndarray]]:  # rows to learn from, rows to answer for
-    "Whole artists in folds. Raises `PopularityError` for fewer artists than folds."
+) -> list[tuple[np.ndarray, np.ndarray]]:  # rows to learn from, rows to predict
+    "Return folds of whole artists. Raises `PopularityError` for fewer artists than folds."
     n_artists = len(set(artists))
     if n_artists < n_folds:
         raise PopularityError(f"{len(artists)} songs by {n_artists} artists for {n_folds} folds: "
@@ -112,7 +107,7 @@ def guess_log_plays(
     targets: np.ndarray,  # (n,) or (n, m): of each column a guess of its own
     folds: list[tuple[np.ndarray, np.ndarray]],  # of `artist_folds`
 ) -> np.ndarray:  # as `targets`
-    "Out-of-fold guesses by ridge regression on scaled features."
+    "Return out-of-fold predictions by ridge regression on scaled features."
     guesses = np.empty_like(targets, dtype=float)
     with threadpool_limits(1, "blas"):  # the same bits on any machine's number of cores
         for learn, answer in folds:
@@ -123,7 +118,7 @@ def guess_log_plays(
 
 
 def _known_or_mean(values: np.ndarray) -> np.ndarray:  # (n, 2): the value, and whether it is known
-    "A column with its gaps at the mean of what is known, and a column that says where they are."
+    "Return a column with its gaps at the mean of what is known, and one that marks them."
     known = np.isfinite(values)
     mean = values[known].mean() if known.any() else 0.0
     return np.column_stack([np.where(known, values, mean), known])
@@ -132,7 +127,7 @@ def _known_or_mean(values: np.ndarray) -> np.ndarray:  # (n, 2): the value, and 
 def feature_sets(
     songs: PlayedSongs,
 ) -> dict[str, np.ndarray]:  # name -> (n, d) features
-    "What guesses are made from."
+    "Return what predictions are made from."
     year = _known_or_mean(songs.year)
     sets = {
         "sound": songs.sound, "words": songs.words,
@@ -147,7 +142,7 @@ def feature_sets(
 def other_songs_of_artist(
     songs: PlayedSongs,
 ) -> np.ndarray:  # (n,) log10 plays
-    "The mean of the artist's other songs; of all songs where there is none."
+    "Return the mean of the artist's other songs; of all songs if there is none."
     artist = pd.Series(songs.log_plays).groupby(songs.artists)
     total, number = artist.transform("sum").to_numpy(), artist.transform("size").to_numpy()
     others = (total - songs.log_plays) / np.maximum(number - 1, 1)
@@ -157,8 +152,8 @@ def other_songs_of_artist(
 def guess_all(
     songs: PlayedSongs,
     folds: list[tuple[np.ndarray, np.ndarray]],  # of `artist_folds`
-) -> dict[str, np.ndarray]:  # name -> (n,) guessed log10 plays
-    "The guesses from each of `feature_sets`, and from the artist's other songs."
+) -> dict[str, np.ndarray]:  # name -> (n,) predicted log10 plays
+    "Return predictions from each of `feature_sets`, and from the artist's other songs."
     guesses = {name: guess_log_plays(features, songs.log_plays, folds)
                for name, features in feature_sets(songs).items()}
     return guesses | {"artist's other songs": other_songs_of_artist(songs)}
@@ -168,7 +163,7 @@ def _weighted_ranks(
     values: np.ndarray,  # (n,)
     weights: np.ndarray,  # (n, n_boot) how often each row stands in each resample
 ) -> np.ndarray:  # (n, n_boot) mean rank of each row's value in each resample
-    "Ranks within resamples, without making them."
+    "Return ranks within resamples, without making them."
     level = rankdata(values, "dense").astype(int) - 1
     order = np.argsort(level, kind="stable")
     starts = np.flatnonzero(np.diff(level[order], prepend=-1))
@@ -181,7 +176,7 @@ def rank_correlation(
     guesses: np.ndarray,  # (n,)
     weights: np.ndarray | None = None,  # (n, n_boot); None: each row once
 ) -> np.ndarray:  # (n_boot,) -1 to 1; NaN where one side is constant
-    "Spearman's correlation in each resample."
+    "Return Spearman's correlation in each resample."
     weights = np.ones((len(values), 1)) if weights is None else weights.astype(float)
     ranks = [_weighted_ranks(one, weights) for one in (values, guesses)]
     total = weights.sum(axis=0)
@@ -190,24 +185,29 @@ def rank_correlation(
     return (weights * first * second).sum(axis=0) / np.where(spread > 0, spread, np.nan)
 
 
+def _table(
+    rows: list[tuple[str, str, float, np.ndarray]],  # model, score, value, (n_boot,) resampled
+    artists: np.ndarray,  # (n,)
+) -> pd.DataFrame:  # model, score, value, low, high, songs, artists
+    "Return scores with 95 % percentile intervals; NaN if none could be computed."
+    tails = [(1 - 0.95) / 2, (1 + 0.95) / 2]
+    table = pd.DataFrame(
+        [(*row, *(np.nanquantile(drawn, tails) if np.isfinite(drawn).any() else [np.nan] * 2))
+         for *row, drawn in rows], columns=["model", "score", "value", "low", "high"])
+    return table.assign(songs=len(artists), artists=len(set(artists)))
+
+
 def score_guesses(
     values: np.ndarray,  # (n,) what is true
     guesses: dict[str, np.ndarray],  # name -> (n,)
     artists: np.ndarray,  # (n,)
-    n_boot: int = 1000,  # resamples of the artists
-    seed: int = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:  # model, score ("rank correlation"), value, low, high, songs, artists
-    "The rank correlation of each guess with its interval, the highest first."
-    weights, rows = artist_weights(pd.Series(artists), n_boot, seed), []
-    for name, guess in guesses.items():
-        drawn = rank_correlation(values, guess, weights)
-        ends = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if np.isfinite(
-            drawn).any() else [np.nan] * 2
-        rows.append((name, "rank correlation", rank_correlation(values, guess)[0], *ends))
-    table = pd.DataFrame(rows, columns=["model", "score", "value", "low", "high"])
-    table = table.assign(songs=len(values), artists=len(set(artists)))
-    return table.sort_values("value", ascending=False, kind="stable", ignore_index=True)
+    "Return the rank correlation of each prediction with its interval, the highest first."
+    weights = artist_weights(pd.Series(artists), n_boot=1000, seed=0)
+    rows = [(name, "rank correlation", rank_correlation(values, guess)[0],
+             rank_correlation(values, guess, weights)) for name, guess in guesses.items()]
+    return _table(rows, artists).sort_values("value", ascending=False, kind="stable",
+                                             ignore_index=True)
 
 # %% ../nbs/api/53_popularity.ipynb #fcbd3812
 def deal_by_artist(
@@ -215,7 +215,7 @@ def deal_by_artist(
     artists: np.ndarray,  # (n,)
     rng: np.random.Generator,
 ) -> np.ndarray:  # (n,) the same values elsewhere
-    "Artists with the same number of songs exchange the values of their songs, in any order."
+    "Permute: artists with as many songs exchange the values of their songs, in any order."
     codes = pd.factorize(pd.Series(artists))[0]
     order = np.lexsort((rng.random(len(codes)), codes))
     sizes = np.bincount(codes)
@@ -230,14 +230,24 @@ def deal_by_artist(
 
 @dataclass(frozen=True)
 class PermutationTest:
-    "A statistic beside what it is where plays are dealt at random."
+    "A rank correlation, and its values for permuted plays."
     observed: float
     null: np.ndarray  # (n_permutations,)
 
     @property
     def p(self) -> float:  # above 0, at most 1
-        "The share of deals, the real one among them, that come out at least as high."
+        "The share of permutations, the real one among them, that come out at least as high."
         return float((1 + (self.null >= self.observed).sum()) / (1 + len(self.null)))
+
+
+def _tested(
+    targets: list[np.ndarray],  # (n,) each: the values, then their permutations
+    guesses: list[np.ndarray],  # (n,) each: of these
+) -> PermutationTest:
+    "Return the test of the rank correlation."
+    found = np.array([rank_correlation(target, guess)[0]
+                      for target, guess in zip(targets, guesses, strict=True)])
+    return PermutationTest(float(found[0]), np.nan_to_num(found[1:], nan=-1.0))
 
 
 def permutation_test(
@@ -247,14 +257,11 @@ def permutation_test(
     n_permutations: int = 200,
     seed: int = 1,
 ) -> PermutationTest:  # of the rank correlation
-    "Whether guesses from these features are better than guesses of plays that mean nothing."
+    "Test whether predictions from these features are better than those of permuted plays."
     rng, values = np.random.default_rng(seed), songs.log_plays
     dealt = [deal_by_artist(values, songs.artists, rng) for _ in range(n_permutations)]
     targets = np.column_stack([values, *dealt])
-    guesses = guess_log_plays(features, targets, folds)
-    found = np.array([rank_correlation(targets[:, i], guesses[:, i])[0]
-                      for i in range(targets.shape[1])])
-    return PermutationTest(float(found[0]), np.nan_to_num(found[1:], nan=-1.0))
+    return _tested([*targets.T], [*guess_log_plays(features, targets, folds).T])
 
 # %% ../nbs/api/53_popularity.ipynb #4d6effda
 def guess_bins(
@@ -264,7 +271,7 @@ def guess_bins(
     n_bins: int = 10,
     strength: float = 0.003,  # `C` of the logistic regressions
 ) -> np.ndarray:  # (n, n_bins) out-of-fold probabilities
-    "Each song's bin, from those of other artists' songs."
+    "Predict each song's bin from those of other artists' songs."
     above = np.ones((len(bins), n_bins + 1))
     above[:, -1] = 0
     with threadpool_limits(1, "blas"):
@@ -286,92 +293,46 @@ def score_bins(
     probabilities: dict[str, np.ndarray],  # name -> (n, n_bins)
     artists: np.ndarray,  # (n,)
     learnt: np.ndarray | None = None,  # bins of the songs that were learnt from; None: `bins`
-    n_boot: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:  # model, score, value, low, high, songs, artists
-    """Accuracy of the likeliest bin; distance in bins and rank correlation of the mean answer.
+    """Return accuracy of the likeliest bin; distance in bins and rank correlation of the mean bin.
 
     The last model is `one answer` for all: of what was learnt from, the largest bin for the
     accuracy, the middle one for the distance.
     """
-    weights, rows = artist_weights(pd.Series(artists), n_boot, seed), []
+    weights, rows = artist_weights(pd.Series(artists), n_boot=1000, seed=0), []
     share = weights / weights.sum(axis=0)
-    each = {name: (p.argmax(axis=1), p @ np.arange(p.shape[1])) for name, p in
-            probabilities.items()}
     learnt = bins if learnt is None else learnt
-    constant = {"accuracy": np.bincount(learnt).argmax(),
-                "distance": round(float(np.median(learnt)))}
-    for name in [*each, "one answer"]:
-        answer, mean = each.get(name, (None, None))
-        right = bins == (constant["accuracy"] if answer is None else answer)
-        off = np.abs(bins - (constant["distance"] if mean is None else
-                             np.round(mean))).astype(float)
-        for score, values in (("accuracy", right.astype(float)), ("distance in bins", off)):
-            rows.append((name, score, values.mean(), *_ends(values @ share, level)))
+    each: dict[str, tuple] = {
+        name: (p.argmax(axis=1), np.round(mean := p @ np.arange(p.shape[1])), mean)
+        for name, p in probabilities.items()}
+    each["one answer"] = np.bincount(learnt).argmax(), round(float(np.median(learnt))), None
+    for name, (answer, middle, mean) in each.items():
+        right, off = (bins == answer).astype(float), np.abs(bins - middle).astype(float)
+        for score, values in (("accuracy", right), ("distance in bins", off)):
+            rows.append((name, score, values.mean(), values @ share))
         if mean is not None:
             rows.append((name, "rank correlation", rank_correlation(bins, mean)[0],
-                         *_ends(rank_correlation(bins, mean, weights), level)))
-    table = pd.DataFrame(rows, columns=["model", "score", "value", "low", "high"])
-    return table.assign(songs=len(bins), artists=len(set(artists)))
-
-
-def _ends(drawn: np.ndarray, level: float) -> tuple[float, float]:
-    "A percentile interval; NaN where nothing could be computed."
-    if not np.isfinite(drawn).any():
-        return np.nan, np.nan
-    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+                         rank_correlation(bins, mean, weights)))
+    return _table(rows, artists)
 
 # %% ../nbs/api/53_popularity.ipynb #c1175d71
-def fit_bins(
-    inputs: dict[str, np.ndarray],  # chroma, timbre (n, n_frames, 12), lyrics (n, d)
-    bins: np.ndarray,  # (n,) int from 0
-    rows: dict[str, np.ndarray],  # "train" and "validation" -> rows
-    n_bins: int = 10,
-    variant: str = "as_written",  # one of `models.VARIANTS`
-    epochs: int = 20,
-    batch_size: int = 10,
-    learning_rate: float = 1e-3,  # Adam's
-    seed: int = 1,
-    **sizes,  # of `models.build_model("cnn", ...)`
-) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:  # (n, n_bins), (n, 50), a row an epoch
-    "The CNN's probabilities and embedding for every row, and its history as `figures` draws it."
-    import keras
-
-    from msd_genre.models import build_model
-
-    keras.utils.set_random_seed(seed)
-    model = build_model("cnn", n_bins, n_frames=inputs["chroma"].shape[1],
-                        lyric_dim=inputs["lyrics"].shape[1], variant=variant, **sizes)
-    model.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy",
-                  metrics=["accuracy"])
-    some = {part: ({name: values[at] for name, values in inputs.items()}, bins[at])
-            for part, at in rows.items()}
-    history = pd.DataFrame(model.fit(
-        *some["train"], batch_size=batch_size, epochs=epochs, verbose=0,
-        validation_data=some["validation"]).history)
-    if not np.isfinite(history["loss"]).all():
-        raise PopularityError("the loss is not finite: lower learning_rate")
-    history.insert(0, "epoch", np.arange(1, len(history) + 1))
-    both = keras.Model(model.inputs, [model.output, model.get_layer("embedding").output])
-    both.compile(run_eagerly=True)  # used once: compiling it would cost more than it saves
-    probabilities, places = both.predict(inputs, batch_size=256, verbose=0)
-    return probabilities, places, history
-
-
 def train_on_bins(
     run: Run,  # has `split.parquet`, `catalog.parquet`, `features/` and `lyrics/`
     songs: PlayedSongs,  # of `load_played`
     protocol: str = "artist",  # of the split
     fold: int = 0,
     n_bins: int = 10,
-    **options,  # of `fit_bins`; `seed` is the run's where it is not given
-) -> str:  # the artefact: predictions.parquet, embedding.parquet, history.csv
-    """The CNN's guesses for the songs of a split, in the run as `popularity/cnn-...`.
+    *,
+    seed: int = 1,
+    epochs: int = 20,
+    batch_size: int = 10,
+    learning_rate: float = 1e-3,  # Adam's
+    **network,  # `variant` and sizes, of `models.build_model("cnn", ...)`
+) -> str:  # the artifact: predictions.parquet, embedding.parquet, history.csv
+    """Train the CNN on the bins of the songs of a split, in the run as `popularity/cnn-...`.
 
     Predictions: `track_id, part, plays, bin, p_0...`; embedding: `track_id, part, e_00...`. Raises
-    `PopularityError` where a part has no song with plays, and what `open_split` raises.
+    `PopularityError` if a part has no song with plays, and what `open_split` raises.
     """
     split = open_split(run, protocol, fold).drop_duplicates("track_id").set_index("track_id")
     part = split["part"].reindex(songs.track_ids)
@@ -380,14 +341,28 @@ def train_on_bins(
         raise PopularityError(f"no song with plays in {', '.join(empty)} of {protocol}, fold "
                               f"{fold}: choose another split")
     bins = play_bins(songs.plays, bin_edges(songs.plays, n_bins))
-    options = {"seed": run.seed} | options
 
     def build(path: Path) -> None:
-        from msd_genre.training import load_inputs
+        import keras
 
+        from msd_genre.models import build_model
+        from msd_genre.training import load_inputs, predict
+
+        inputs = load_inputs(run, songs.track_ids)
+        keras.utils.set_random_seed(seed)
+        model = build_model("cnn", n_bins, n_frames=inputs["chroma"].shape[1],
+                            lyric_dim=inputs["lyrics"].shape[1], **network)
+        model.compile(keras.optimizers.Adam(learning_rate), "sparse_categorical_crossentropy",
+                      metrics=["accuracy"])
+        train, validation = (({name: values[rows[part]] for name, values in inputs.items()},
+                              bins[rows[part]]) for part in ("train", "validation"))
+        history = pd.DataFrame(model.fit(*train, batch_size=batch_size, epochs=epochs, verbose=0,
+                                         validation_data=validation).history)
+        if not np.isfinite(history["loss"]).all():
+            raise PopularityError("the loss is not finite: lower learning_rate")
+        history.insert(0, "epoch", np.arange(1, len(history) + 1))
+        chances, places = predict(model, inputs)
         at = np.concatenate(list(rows.values()))
-        chances, places, history = fit_bins(load_inputs(run, songs.track_ids), bins, rows, n_bins,
-                                            **options)
         about = pd.DataFrame({"track_id": songs.track_ids[at], "part": part.to_numpy()[at]})
         path.mkdir()
         about.assign(plays=songs.plays[at], bin=bins[at]).join(pd.DataFrame(
@@ -397,10 +372,12 @@ def train_on_bins(
             f"e_{i:02d}" for i in range(places.shape[1])])).to_parquet(path / "embedding.parquet")
         history.to_csv(path / "history.csv", index=False)
 
-    name = f"popularity/cnn-{protocol}-f{fold}-s{options['seed']}"
-    run.make(name, build, params=options | {"n_bins": n_bins, "protocol": protocol, "fold": fold},
-             inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
-             modules=["popularity", "models", "training"])
+    name = f"popularity/cnn-{protocol}-f{fold}-s{seed}"
+    run.make(name, build, params=network | {
+        "n_bins": n_bins, "protocol": protocol, "fold": fold, "seed": seed, "epochs": epochs,
+        "batch_size": batch_size, "learning_rate": learning_rate},
+        inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
+        modules=["popularity", "models", "training"])  # fmt: skip
     return name
 
 
@@ -412,7 +389,7 @@ def neighbours_tell(
     n_permutations: int = 200,
     seed: int = 1,
 ) -> PermutationTest:  # of the rank correlation
-    "Whether the mean of a song's nearest neighbours (Euclidean) goes with its own value."
+    "Test whether the mean of a song's nearest neighbours (Euclidean) goes with its own value."
     codes = pd.factorize(pd.Series(artists))[0]
     apart = cdist(vectors, vectors)
     apart[codes[:, None] == codes] = np.inf
@@ -422,5 +399,4 @@ def neighbours_tell(
     near = np.argsort(apart, axis=1, kind="stable")[:, :k]
     rng = np.random.default_rng(seed)
     dealt = [values, *(deal_by_artist(values, artists, rng) for _ in range(n_permutations))]
-    found = np.array([rank_correlation(one, one[near].mean(axis=1))[0] for one in dealt])
-    return PermutationTest(float(found[0]), np.nan_to_num(found[1:], nan=-1.0))
+    return _tested(dealt, [one[near].mean(axis=1) for one in dealt])

@@ -34,9 +34,11 @@ from .splits import artist_groups, kept_songs
 if TYPE_CHECKING:  # takes seconds; `training` loads it when a network is opened
     from keras import Model
 
+    from msd_genre.training import TrainedModel
+
 # %% ../nbs/api/55_predictor.ipynb #368ae067
 class PredictorError(ValueError):
-    "A network that cannot be opened, taken away or asked; the message says what to do."
+    "A network that cannot be opened, exported or applied; the message says what to do."
 
 # %% ../nbs/api/55_predictor.ipynb #9a71d211
 FACTS = ("key", "mode", "tempo_bpm", "loudness_db", "duration_s", "n_segments")
@@ -70,7 +72,7 @@ def stored_songs(
     rows: slice | np.ndarray,  # of the store, rising
     catalog: pd.DataFrame,  # has the tracks of the store
 ) -> RawSongs:
-    "Songs of a run."
+    "Return songs of a run."
     facts = catalog.set_index("track_id")[list(FACTS)].loc[store.track_ids[rows]]
     return RawSongs(store.chroma[rows], store.timbre[rows], store.start_s[rows],
                     store.summary[rows], facts, counts[rows])
@@ -83,7 +85,7 @@ def one_song(
     n_frames: int = 300,  # segments that the network is shown
     offset: int = 0,  # the first of them
 ) -> RawSongs:  # n = 1
-    "A song from outside, cut and summed up as the songs of a store are."
+    "Return a song from outside, cut and summed up as the songs of a store are."
     if segments is None:
         silent = np.zeros((1, n_frames, 12), np.float32)
         nothing = pd.DataFrame([{"key": 0}]).reindex(columns=FACTS)
@@ -94,29 +96,6 @@ def one_song(
     known = pd.DataFrame([{"n_segments": len(segments.start_s)} | facts]).reindex(columns=FACTS)
     summary = summarize(segments, facts["key"])[None]
     return RawSongs(chroma, timbre, start_s, summary, known, counts)
-
-# %% ../nbs/api/55_predictor.ipynb #d2b00f62
-def _input(
-    predictor: "Predictor",
-    songs: RawSongs,  # n of them
-    name: str,  # of the input, as `training.load_inputs` knows it
-) -> np.ndarray:  # n rows, float32, not scaled
-    "One input. Raises `PredictorError` for a name that this version does not know."
-    from msd_genre.training import segment_inputs, statistic_inputs, word_inputs
-
-    weighting, idf = predictor.recipe["weighting"], predictor.idf
-    if name in ("chroma", "timbre"):
-        return getattr(songs, name)
-    if name == "lyrics":
-        return lyric_vectors(songs.counts, predictor.stem_vectors, weighting, idf)
-    if name == "words":
-        return word_inputs(songs.counts, weighting, idf)
-    if name == "segments":
-        return segment_inputs(songs.chroma, songs.timbre, songs.start_s,
-                              songs.facts["key"].to_numpy(int))
-    if name.removesuffix("_statistics") in ("timbre", "chroma", "song"):
-        return statistic_inputs(songs.statistics, name)
-    raise PredictorError(f"{predictor.name} takes the input {name}, which this version cannot make")
 
 # %% ../nbs/api/55_predictor.ipynb #9e708eb4
 @dataclass(frozen=True)
@@ -130,25 +109,43 @@ class Predictor:
     stem_vectors: np.ndarray  # (n_stems, d) float32
     recipe: dict  # n_frames, offset, weighting
     idf: np.ndarray | None  # (n_stems,), for the weighting "tfidf"
-    scale: dict[str, list] | None  # input -> [mean, deviation]
+    scale: dict[str, list]  # input -> [mean, deviation]; empty: none is scaled
+
+    def _input(self, songs: RawSongs, name: str) -> np.ndarray:  # n rows, float32, not scaled
+        "Return one input, by its name in `training.load_inputs`."
+        from msd_genre.training import segment_inputs, statistic_inputs, word_inputs
+
+        weighting, idf = self.recipe["weighting"], self.idf
+        if name in ("chroma", "timbre"):
+            return getattr(songs, name)
+        if name == "lyrics":
+            return lyric_vectors(songs.counts, self.stem_vectors, weighting, idf)
+        if name == "words":
+            return word_inputs(songs.counts, weighting, idf)
+        if name == "segments":
+            return segment_inputs(songs.chroma, songs.timbre, songs.start_s,
+                                  songs.facts["key"].to_numpy(int))
+        if name.removesuffix("_statistics") in ("timbre", "chroma", "song"):
+            return statistic_inputs(songs.statistics, name)
+        raise PredictorError(f"{self.name} takes the input {name}, which this version cannot make")
 
     def inputs(
         self,
         songs: RawSongs,  # n of them
     ) -> dict[str, np.ndarray]:  # by the name of the network's input; n rows, float32
-        "What the network is shown of songs. Raises `PredictorError` for an unknown input."
+        "Return what the network is shown of songs. Raises `PredictorError` for an unknown input."
         from msd_genre.training import rescale
 
-        names, scale = [tensor.name for tensor in self.network.inputs], self.scale or {}
-        made = {name: np.asarray(_input(self, songs, name), np.float32) for name in names}
-        return {name: rescale(array, *scale[name]) if name in scale else np.nan_to_num(array)
-                for name, array in made.items()}
+        made = {tensor.name: np.asarray(self._input(songs, tensor.name), np.float32)
+                for tensor in self.network.inputs}
+        return {name: rescale(array, *self.scale[name]) if name in self.scale else
+                np.nan_to_num(array) for name, array in made.items()}
 
     def predict(
         self,
         songs: RawSongs,  # n of them
     ) -> tuple[np.ndarray, np.ndarray]:  # (n, n_classes) probabilities, (n, d) embedding; float32
-        "What the network says of songs, and where it places them."
+        "Return what the network predicts for songs, and their embedding."
         from msd_genre.training import predict
 
         return predict(self.network, self.inputs(songs))
@@ -156,24 +153,20 @@ class Predictor:
 # %% ../nbs/api/55_predictor.ipynb #383552d3
 def networks(
     run: Run,
-) -> list[str]:  # sorted; such as "cnn-as_written-artist-f0-s1"
-    "The trainings of a run that left a network, and that heard the songs as a new one is heard."
-    return list(_plans(run))
+) -> dict[str, dict]:  # such as "cnn-as_written-artist-f0-s1" -> its parameters; sorted
+    """Return the trainings of a run that left a network, and take songs as a new one is taken.
 
-
-def _plans(
-    run: Run,
-) -> dict[str, dict]:  # training -> the choices it was made with, sorted
-    "What `networks` has. A training that is being made anew, or was killed in that, is none."
-    names = sorted(path.parent.name for path in run.dir.glob("models/*/model.keras"))
+    A training that is being rebuilt, or was killed while it was, is not among them.
+    """
     made = run.sidecars()
+    names = sorted(path.parent.name for path in run.dir.glob("models/*/model.keras"))
     plans = {name: made[f"models/{name}"]["params"] for name in names if f"models/{name}" in made}
     return {name: plan for name, plan in plans.items()
             if plan.get("frames") is None and plan.get("lyric_dims") is None}
 
 
 def _validation_score(run: Run, name: str) -> float:
-    "Macro-F1 on the validation part."
+    "Return the macro-F1 on the validation part."
     table = run.read(f"models/{name}/predictions.parquet").query("part == 'validation'")
     answers = table.filter(regex="^p_").idxmax(axis=1).str.removeprefix("p_")
     return f1_score(table["genre"], answers, average="macro", zero_division=0)
@@ -183,13 +176,13 @@ def choose_network(
     run: Run,
     model: str | None = None,  # a training, or how its name begins: "cnn"; None: the best untagged
 ) -> str:  # the training's name
-    "A network of a run. Raises `PredictorError` with those that there are."
-    there = _plans(run)
-    named = [name for name in there if model in (None, name) or name.startswith(f"{model}-")]
-    named = [name for name in named if not there[name].get("tag")] or named
+    "Return a network of a run. Raises `PredictorError` with those that there are."
+    known = networks(run)
+    named = [name for name in known if model in (None, name) or name.startswith(f"{model}-")]
+    named = [name for name in named if not known[name].get("tag")] or named
     if not named:
         raise PredictorError(
-            f"no network {model or ''!r} in {run.dir}; there is {', '.join(there) or 'none'}. The "
+            f"no network {model or ''!r} in {run.dir}; there is {', '.join(known) or 'none'}. The "
             "baselines without a network have no embedding and are not opened: their files are "
             "pickles, which run code when they are loaded"
         )
@@ -197,25 +190,32 @@ def choose_network(
     return max(first, key=lambda name: _validation_score(run, name))
 
 # %% ../nbs/api/55_predictor.ipynb #d1057ce1
+def _predictor(
+    trained: "TrainedModel",
+    lyrics: Path,  # a folder with stems.parquet and stem_vectors.npy
+    recipe: dict,
+) -> Predictor:
+    "Return a network with what lies next to it."
+    idf, scale = trained.dir / "idf.npy", trained.dir / "scale.json"
+    return Predictor(
+        trained.name, trained.load(), trained.classes,
+        pd.read_parquet(lyrics / "stems.parquet")["stem"].tolist(),
+        np.load(lyrics / "stem_vectors.npy"), recipe, np.load(idf) if idf.is_file() else None,
+        json.loads(scale.read_text()) if scale.is_file() else {})  # fmt: skip
+
+
 def open_predictor(
     run: Run,  # has `lyrics/` and trainings
     model: str | None = None,  # as `choose_network` takes it
 ) -> Predictor:
-    "A network of a run, ready to judge songs. Raises `PredictorError` where there is none."
+    "Open a network of a run to judge songs. Raises `PredictorError` if there is none."
     from msd_genre.training import open_trained
 
     name = choose_network(run, model)
-    trained = open_trained(run, name)
-    plan = run.sidecars()[f"models/{name}"]["params"]
     options = scan_options(run.params.get("features") or {})
     recipe = {name: options[name] for name in ("n_frames", "offset")}
-    idf, scale = trained.dir / "idf.npy", trained.dir / "scale.json"
-    return Predictor(
-        name, trained.load(), trained.classes, run.read("lyrics/stems.parquet")["stem"].tolist(),
-        run.read("lyrics/stem_vectors.npy"), recipe | {"weighting": plan["weighting"]},
-        np.load(idf) if idf.is_file() else None,
-        json.loads(scale.read_text()) if scale.is_file() else None,
-    )  # fmt: skip
+    recipe["weighting"] = networks(run)[name]["weighting"]
+    return _predictor(open_trained(run, name), run.path("lyrics"), recipe)
 
 # %% ../nbs/api/55_predictor.ipynb #1215d599
 FORMAT = 1
@@ -238,7 +238,7 @@ print(answer)
 
 # %% ../nbs/api/55_predictor.ipynb #765db9a5
 def _versions() -> dict[str, str]:  # of MADE_WITH; "not installed" where it is not
-    "What is installed here."
+    "Return what is installed here."
     found = {}
     for name in MADE_WITH:
         try:
@@ -248,32 +248,26 @@ def _versions() -> dict[str, str]:  # of MADE_WITH; "not installed" where it is 
     return found
 
 
-def _check_song(
-    predictor: Predictor,
-) -> dict[str, np.ndarray]:  # by input, one row each, float32
-    "An invented song, as the network is shown it."
-    rng = np.random.default_rng(0)
-    return {tensor.name: rng.uniform(0, 1, (1, *tensor.shape[1:])).astype(np.float32)
-            for tensor in predictor.network.inputs}
-
-
 def _write_parts(
     run: Run,
     predictor: Predictor,
     folder: Path,
 ) -> None:
-    "Everything that is computed with."
+    "Write everything that is computed with, and the prediction for an invented song."
     from msd_genre.training import predict
 
-    source = run.path(f"models/{predictor.name}")
-    for name in ("model.keras", "classes.json", "idf.npy", "scale.json"):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
-    run.read("lyrics/stems.parquet").to_parquet(folder / "stems.parquet")
-    np.save(folder / "stem_vectors.npy", predictor.stem_vectors)
-    shown = _check_song(predictor)
-    arrays: dict[str, Any] = {"answer": predict(predictor.network, shown)[0], **shown}
-    np.savez(folder / "check.npz", **arrays)
+    source, lyrics = run.path(f"models/{predictor.name}"), run.path("lyrics")
+    for path in (source / name for name in ("model.keras", "classes.json", "idf.npy",
+                                            "scale.json")):
+        if path.is_file():
+            shutil.copyfile(path, folder / path.name)
+    for name in ("stems.parquet", "stem_vectors.npy"):
+        shutil.copyfile(lyrics / name, folder / name)
+    rng = np.random.default_rng(0)
+    shown: dict[str, Any] = {
+        tensor.name: rng.uniform(0, 1, (1, *tensor.shape[1:])).astype(np.float32)
+        for tensor in predictor.network.inputs}
+    np.savez(folder / "check.npz", answer=predict(predictor.network, shown)[0], **shown)
 
 # %% ../nbs/api/55_predictor.ipynb #8e3fd702
 LIMITS = """- Genres are those of the labels below, one a song; others do not exist for the model.
@@ -288,16 +282,6 @@ genre labels have terms of their own, which a model made from them does not lift
 are those that the run names: GloVe 6B is in the public domain. The code is under Apache-2.0."""
 
 
-def _scores(
-    run: Run,
-    name: str,  # of the training
-) -> pd.DataFrame:  # score, value, low, high
-    "Scores of the test part with 95 % intervals from a bootstrap over artists."
-    table = run.read(f"models/{name}/predictions.parquet").query("part == 'test'")
-    groups = artist_groups(kept_songs(run))
-    return score_intervals(table.reset_index(drop=True), groups, n_boot=300)
-
-
 def _card(
     run: Run,
     predictor: Predictor,
@@ -306,7 +290,9 @@ def _card(
     "The model card."
     kind = "fictional songs, which say nothing about music" if run.stamp.get("fictional") \
         else "songs of the Million Song Dataset"
-    scored = _scores(run, predictor.name)
+    table = run.read(f"models/{predictor.name}/predictions.parquet").query("part == 'test'")
+    scored = score_intervals(table.reset_index(drop=True), artist_groups(kept_songs(run)),
+                             n_boot=300)
     rows = "\n".join(f"| {TITLES[r.score]} | {r.value:.3f} | {r.low:.3f} to {r.high:.3f} |"
                      for r in scored.itertuples())
     offset = predictor.recipe["offset"]
@@ -330,43 +316,33 @@ def _card(
     ]) + "\n"
 
 # %% ../nbs/api/55_predictor.ipynb #b594b4f2
-def _about(
-    run: Run,
-    predictor: Predictor,
-    plan: dict,
-    folder: Path,  # holds the parts
-) -> dict:  # plain values
-    "Choices, versions and hashes."
-    files = sorted(path for path in folder.iterdir() if path.name in PARTS)
-    return {
-        "format": FORMAT, "name": predictor.name, "recipe": predictor.recipe, "training": plan,
-        "fictional": bool(run.stamp.get("fictional")), "data": run.stamp.get("data"),
-        "commit": run.stamp.get("commit"), "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": _versions(), "files": {path.name: file_digest(path) for path in files},
-    }
-
-
 def export(
     run: Run,
     folder: str | Path,  # made; replaced if an exported model lies there
     model: str | None = None,  # as `choose_network` takes it
 ) -> Path:  # the folder
-    "One folder with a network and all that it needs. Raises `PredictorError`."
+    "Write one folder with a network and all that it needs. Raises `PredictorError`."
     folder = Path(folder).expanduser()
     if folder.exists() and not (folder / "about.json").is_file() and (
             not folder.is_dir() or any(folder.iterdir())):
         raise PredictorError(f"{folder} holds something that is not an exported model: choose "
                              "another folder")
     predictor = open_predictor(run, model)
-    plan = run.sidecars()[f"models/{predictor.name}"]["params"]
+    plan = networks(run)[predictor.name]
     unfinished = folder.with_name(f".{folder.name}-unfinished")
     remove(unfinished)
     unfinished.mkdir(parents=True)
     try:
         _write_parts(run, predictor, unfinished)
+        write_json({
+            "format": FORMAT, "name": predictor.name, "recipe": predictor.recipe, "training": plan,
+            "fictional": bool(run.stamp.get("fictional")), "data": run.stamp.get("data"),
+            "commit": run.stamp.get("commit"), "versions": _versions(),
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "files": {path.name: file_digest(path) for path in sorted(unfinished.iterdir())},
+        }, unfinished / "about.json")  # fmt: skip
         (unfinished / "README.md").write_text(_card(run, predictor, plan), encoding="utf-8")
         (unfinished / "example.py").write_text(EXAMPLE, encoding="utf-8")
-        write_json(_about(run, predictor, plan, unfinished), unfinished / "about.json")
         remove(folder)
         unfinished.rename(folder)
     finally:
@@ -377,7 +353,7 @@ def export(
 def _about_of(
     folder: Path,
 ) -> dict:  # about.json
-    "What a folder says of itself; `PredictorError` where it is no model, or a file is not intact."
+    "Return what a folder says of itself; `PredictorError` if it is not a model, or not intact."
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         made, files = about["format"], about["files"]
@@ -387,31 +363,35 @@ def _about_of(
     if made != FORMAT:
         raise PredictorError(f"{folder} has format {made}, this version reads {FORMAT}: it was "
                              f"made with msd_genre {about.get('versions', {}).get('msd_genre')}")
-    wrong = [name for name, digest in files.items()
-             if not (folder / name).is_file() or file_digest(folder / name) != digest]
-    if wrong or not set(PARTS[:5]) <= set(files):
+    there = {path.name: file_digest(path) for path in folder.iterdir() if path.name in PARTS}
+    wrong = [name for name in sorted({*there, *files}) if there.get(name) != files.get(name)]
+    if wrong or not set(PARTS[:5]) <= files.keys():
         raise PredictorError(f"{folder}: {', '.join(wrong) or 'a file'} is missing or not what was "
                              "exported: copy the folder again")
     return about
 
-
-def _differs(
-    about: dict,
-) -> str:  # "keras 3.14.0 there, 3.15.1 here"; "" where nothing does
-    "Which versions a model was made with that are not those here."
-    here = _versions()
-    return "; ".join(f"{name} {there} there, {here.get(name)} here"
-                     for name, there in about["versions"].items() if here.get(name) != there)
-
 # %% ../nbs/api/55_predictor.ipynb #313f551b
-def _says_the_same(
-    predictor: Predictor,
-    folder: Path,
-    differs: str,  # which versions do, for the error
-) -> None:
-    "Raises `PredictorError` where the invented song gets another answer than when exported."
-    from msd_genre.training import predict
+def open_exported(
+    folder: str | Path,  # from `export`
+) -> Predictor:
+    """Open an exported model after checking its files, versions and prediction.
 
+    Warns of versions that differ. Raises `PredictorError` if a file is not the one exported, the
+    network cannot be read, contains code, or predicts otherwise than it did.
+    """
+    from msd_genre.training import TrainedModel, predict
+
+    folder = Path(folder).expanduser()
+    about, here = _about_of(folder), _versions()
+    differs = "; ".join(f"{name} {there} there, {here.get(name)} here"
+                        for name, there in about["versions"].items() if here.get(name) != there)
+    if differs:
+        warnings.warn(f"{folder} was made with other versions: {differs}", stacklevel=2)
+    try:
+        predictor = _predictor(TrainedModel(about["name"], folder), folder, about["recipe"])
+    except Exception as error:  # whatever another version of Keras finds wrong
+        raise PredictorError(f"{folder}: the network cannot be loaded: {error}. Versions: "
+                             f"{differs or 'the same'}") from error
     with np.load(folder / "check.npz") as check:
         shown = {name: check[name] for name in check.files if name != "answer"}
         off = np.abs(predict(predictor.network, shown)[0] - check["answer"]).max()
@@ -420,34 +400,4 @@ def _says_the_same(
             f"{folder}: the network does not say here what it said where it was exported "
             f"(probabilities differ by up to {off:.2g}). Versions: {differs or 'the same'}"
         )
-
-
-def open_exported(
-    folder: str | Path,  # from `export`
-) -> Predictor:
-    """A model that was taken away, after checking files, versions and what it answers.
-
-    Warns of versions that differ. Raises `PredictorError` where a file is not the one exported,
-    the network cannot be read, holds code, or answers otherwise than it did.
-    """
-    from msd_genre.training import TrainedModel
-
-    folder = Path(folder).expanduser()
-    about = _about_of(folder)
-    if differs := _differs(about):
-        warnings.warn(f"{folder} was made with other versions: {differs}", stacklevel=2)
-    trained = TrainedModel(about["name"], folder)
-    try:
-        network = trained.load()
-    except Exception as error:  # whatever another version of Keras finds wrong
-        raise PredictorError(f"{folder}: the network cannot be loaded: {error}. Versions: "
-                             f"{differs or 'the same'}") from error
-    predictor = Predictor(
-        about["name"], network, trained.classes,
-        pd.read_parquet(folder / "stems.parquet")["stem"].tolist(),
-        np.load(folder / "stem_vectors.npy"), about["recipe"],
-        np.load(folder / "idf.npy") if "idf.npy" in about["files"] else None,
-        json.loads((folder / "scale.json").read_text()) if "scale.json" in about["files"] else None,
-    )  # fmt: skip
-    _says_the_same(predictor, folder, differs)
     return predictor

@@ -13,7 +13,6 @@ from msd_genre.embedding import (
     explain_clusters,
     find_clusters,
     medoids,
-    neighbour_purity,
     read_space,
     retrieval,
     retrieval_scores,
@@ -23,38 +22,6 @@ from msd_genre.embedding import (
 )  # fmt: skip
 
 LINE = np.array([[0.0], [1.0], [2.1], [10.0], [11.0], [12.1]])
-
-
-def test_purity_counted_by_hand():
-    # Nearest two of each point on the line are the two others of its group of three.
-    table = neighbour_purity(LINE, list("aabbbb"), k=(1, 2))
-    # k = 1: points 0 and 1 have each other; 2 has 1, another genre; 3, 4 and 5 their own.
-    assert table.purity.tolist() == pytest.approx([5 / 6, (1 + 1 + 0 + 6) / 12])
-    # k = 1: a 2 of 2, b 3 of 4. k = 2: a 1/2, b (0 + 1 + 1 + 1) / 4.
-    assert table.macro_purity.tolist() == pytest.approx([(1 + 3 / 4) / 2, (1 / 2 + 3 / 4) / 2])
-    assert table.chance.tolist() == pytest.approx([(2 * 1 + 4 * 3) / 6 / 5] * 2)
-
-
-def test_a_song_is_not_its_own_neighbour_even_among_copies():
-    copies = np.zeros((3, 2))
-    assert neighbour_purity(copies, ["a", "b", "c"], k=(1,)).purity[0] == 0
-
-
-def test_songs_of_the_own_group_are_no_neighbours():
-    groups = [0, 0, 1, 2, 3, 3]
-    table = neighbour_purity(LINE, list("abbaab"), k=(1,), groups=groups)
-    # The nearest of points 0 to 5 are 2, 2, 1, 4, 3 and 3: four of them have the point's label.
-    assert table.purity[0] == pytest.approx(4 / 6)
-    # Others of its label in other groups, of all in other groups.
-    assert table.chance[0] == pytest.approx(np.mean([2 / 4, 2 / 4, 2 / 5, 2 / 5, 2 / 4, 2 / 4]))
-    with pytest.raises(EmbeddingError, match="6 vectors, 6 labels and 2 groups"):
-        neighbour_purity(LINE, list("aabbbb"), k=(1,), groups=[0, 1])
-
-
-def test_groups_of_one_song_change_nothing():
-    vectors, labels = np.random.default_rng(0).normal(size=(50, 3)), list("ab" * 25)
-    alone = neighbour_purity(vectors, labels, groups=range(50))
-    assert alone.equals(neighbour_purity(vectors, labels))
 
 
 def test_the_map_repeats_to_the_bit():
@@ -84,10 +51,12 @@ def test_bad_vectors_are_named(vectors, message):
 
 
 def test_bad_labels_and_too_many_neighbours_are_named():
-    with pytest.raises(EmbeddingError, match="6 vectors, 2 labels"):
-        neighbour_purity(LINE, ["a", "b"], k=(1,))
+    with pytest.raises(EmbeddingError, match="6 vectors, but 2 values of genre"):
+        retrieval(LINE, ["a", "b"], range(6), k=(1,))
+    with pytest.raises(EmbeddingError, match="6 vectors, but 2 values of artist"):
+        retrieval(LINE, list("aabbbb"), [0, 1], k=(1,))
     with pytest.raises(EmbeddingError, match="k = 10 needs at least 11"):
-        neighbour_purity(LINE, list("aabbbb"))
+        retrieval(LINE, list("aabbbb"), range(6))
 
 
 def test_chance_is_what_shuffled_rankings_have():
@@ -99,6 +68,23 @@ def test_chance_is_what_shuffled_rankings_have():
     assert ap[0] == pytest.approx(np.mean(shuffled), abs=4 * np.std(shuffled) / np.sqrt(4000))
     assert np.isnan(precision[1]) and np.isnan(ap[1])  # nothing to find
     assert precision[2] == ap[2] == 1
+
+
+def test_precision_and_its_chance_counted_by_hand():
+    # The nearest of each point on the line are in its group of three: 1, 0, 1, 4, 3, 4.
+    table = retrieval(LINE, list("aabbbb"), range(6), k=(1, 2)).query("view == 'all'")
+    assert table["precision_1"].tolist() == [1, 1, 0, 1, 1, 1]  # 2 has 1, another genre
+    assert table["precision_2"].tolist() == [0.5, 0.5, 0, 1, 1, 1]
+    assert table["chance_precision_1"].tolist() == pytest.approx([1 / 5] * 2 + [3 / 5] * 4)
+    groups = [0, 0, 1, 2, 3, 3]  # the nearest by others are 2, 2, 1, 4, 3 and 3
+    others = retrieval(LINE, list("abbaab"), groups, k=(1,)).query("view == 'others'")
+    assert others["precision_1"].tolist() == [0, 1, 1, 1, 1, 0]
+    assert others["chance_precision_1"].tolist() == pytest.approx(
+        [2 / 4, 2 / 4, 2 / 5, 2 / 5, 2 / 4, 2 / 4])
+    alone = retrieval(LINE, list("abbaab"), range(6), k=(1,)).set_index("view")
+    assert alone.loc["all", "precision_1"].tolist() == alone.loc["others", "precision_1"].tolist()
+    copies = retrieval(np.zeros((3, 2)), ["a", "b", "b"], range(3), k=(2,)).query("view == 'all'")
+    assert copies["precision_2"].tolist()[1:] == [0.5, 0.5]  # a song is not its own neighbour
 
 
 def test_retrieval_counted_by_hand():

@@ -124,11 +124,11 @@ def test_a_network_whose_training_was_killed_while_made_anew_is_passed_over(tmp_
     for name in ("cnn-ours-artist-f0-s1", "joint-ours-artist-f0-s1"):
         run.make(f"models/{name}", write_network, params={"tag": ""})
     (tmp_path / ".keys" / "models__joint-ours-artist-f0-s1.json").unlink()
-    assert predictor.networks(run) == ["cnn-ours-artist-f0-s1"]
+    assert list(predictor.networks(run)) == ["cnn-ours-artist-f0-s1"]
 
 
 def test_the_network_is_chosen_on_validation_and_named_by_its_beginning(run):
-    assert predictor.networks(run) == sorted(NAMES)
+    assert list(predictor.networks(run)) == sorted(NAMES)
     assert predictor.choose_network(run, "cnn") == NAMES[1]
     assert predictor.choose_network(run) in NAMES
     with pytest.raises(PredictorError, match=r"no network 'lstm' .* there is baseline-as_written"):
@@ -398,6 +398,13 @@ def test_a_song_file_that_is_none_is_refused(opened, tmp_path):
     (tmp_path / "TRX.h5").write_text("<html>not found</html>")
     with pytest.raises(SongError, match="not an HDF5 file"):
         new_song.predict(tmp_path / "TRX.h5", predictor=opened)
+
+
+def test_a_run_without_a_map_gets_the_command_that_makes_one(run, opened, space, demo_corpus):
+    path = demo_corpus / songs_of(run)["path"].iloc[0]
+    (note,) = new_song.predict(path, run=run, predictor=opened, space=space).notes[-1:]
+    assert note.endswith("` makes maps/") and "`msd-genre report " in note
+    assert str(run.dir) in note and "chapter" not in note
 
 
 def test_nearest_songs_and_place_leave_the_song_itself_out(run, opened, space, demo_corpus):
