@@ -157,9 +157,8 @@ def _side_legend(
     handles: Sequence[Line2D] | None = None,  # default: the artists of the axes that have a label
 ) -> None:
     "Add a legend to the right of the panel; the layout makes room for it."
-    handles = axes.get_legend_handles_labels()[0] if handles is None else handles
     axes.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.015, 1),
-                alignment="left", borderaxespad=0, handlelength=2.4)
+                alignment="left", borderaxespad=0, handlelength=2.4, markerscale=1.4)
 
 
 def _rows(
@@ -368,9 +367,8 @@ def _column(
 
 
 def markdown_table(
-    df: pd.DataFrame,                           # the table
+    table: pd.DataFrame,                        # its index is left out
     formats: Mapping[str, str] | None = None,   # column -> format specification, e.g. ".1%"
-    index: bool = False,                        # show the index as the first columns
     markdown: Sequence[str] = (),               # columns whose text is Markdown already
 ) -> str:
     """Return a table as Markdown: numbers formatted and set right, text escaped and set left.
@@ -379,7 +377,6 @@ def markdown_table(
     `formats` and `markdown` take the names that the table has. Raises `FigureError` for a name
     that it has not.
     """
-    table = df.reset_index() if index else df
     formats = formats or {}
     if unknown := sorted({*formats, *markdown} - set(table.columns)):
         raise FigureError(f"no column {', '.join(unknown)} to format; "
@@ -395,16 +392,15 @@ def markdown_table(
 def show_table(
     df: pd.DataFrame,                          # the table
     caption: str,                              # Markdown, one paragraph: the finding
-    formats: Mapping[str, str] | None = None,  # column -> format specification, e.g. ".1%"
-    index: bool = False,                       # show the index as the first columns
-    markdown: Sequence[str] = (),              # columns whose text is Markdown already
+    formats: Mapping[str, str] | None = None,  # as in `markdown_table`
+    markdown: Sequence[str] = (),              # as in `markdown_table`
 ) -> None:
     "Display a table as Markdown, never as HTML, with its caption."
     from IPython.display import display
 
     if not caption.strip():
         raise FigureError("a table needs a caption that says the finding; found an empty one")
-    text = markdown_table(df, formats, index, markdown)
+    text = markdown_table(df, formats, markdown)
     display({"text/markdown": text, "text/plain": text}, raw=True)
     _display_caption(caption, "")
 
@@ -488,15 +484,14 @@ def resampling(
     "Draw how many songs each genre has in train, and how many rows after resampling."
     _check(genres, ["genre", "train_songs", "train_rows"], "resampling")
     sizes = genres.sort_values("train_songs", ascending=False, kind="stable")
+    numbers = sizes[["train_songs", "train_rows"]]
     figure, [[axes]] = _panels(0.34 * len(sizes) + 1.2)
-    heights = np.arange(len(sizes))
-    axes.barh(heights - 0.2, sizes["train_songs"], 0.4, color=GREY, label="songs")
-    axes.barh(heights + 0.2, sizes["train_rows"], 0.4, color=BLUE, label="rows after resampling")
+    numbers.set_axis(["songs", "rows after resampling"], axis=1).plot.barh(
+        ax=axes, color=[GREY, BLUE], width=0.8)
     _rows(axes, sizes["genre"])
     _thousands(axes.xaxis)
     axes.set_xlabel("songs, or rows with copies, in train (number)")
     axes.legend(loc="lower right")
-    numbers = genres[["train_songs", "train_rows"]]
     share = numbers.max() / numbers.sum()
     _title(figure, f"The largest genre goes from {share['train_songs']:.1%} of the songs to "
                    f"{share['train_rows']:.1%} of the rows")
@@ -633,21 +628,18 @@ def lyric_coverage(
     _check(coverage, ["found", "words", "tokens"], "lyric_coverage")
     totals = coverage.groupby("found")[["words", "tokens"]].sum()
     totals = totals.reindex(list(FOUND), fill_value=0)
-    shares = totals / totals.sum()
+    shares = 100 * totals / totals.sum()
+    names, colours, text_colours = zip(*FOUND.values(), strict=True)
     figure, [[axes]] = _panels(2.1)
-    left = 0 * shares.loc[""]
-    for found, (name, colour, text_colour) in FOUND.items():
-        bars = axes.barh([0, 1], 100 * shares.loc[found], 0.62, left=100 * left, color=colour,
-                         label=name)
-        axes.bar_label(bars, [f"{share:.1%}" if share >= 0.06 else "" for share in
-                              shares.loc[found]],  # a narrow bar has no room for its label
-                       label_type="center", fontsize=9, color=text_colour)
-        left += shares.loc[found]
+    shares.T.plot.barh(stacked=True, ax=axes, color=colours, width=0.62, legend=False)
+    for bars, colour in zip(axes.containers, text_colours, strict=True):
+        axes.bar_label(bars, fmt=lambda share: f"{share:.1f}%" if share >= 6 else "",
+                       label_type="center", fontsize=9, color=colour)  # 6: room for the label
     _rows(axes, ["different stems", "words sung"])
     axes.grid(False)
     axes.set(xlabel="proportion (%)", xlim=(0, 100))
-    figure.legend(loc="outside lower center", ncols=3)
-    (words, tokens), (of_words, of_tokens) = 1 - shares.loc[""], totals.sum()
+    figure.legend(axes.containers, names, loc="outside lower center", ncols=3)
+    (words, tokens), (of_words, of_tokens) = 1 - shares.loc[""] / 100, totals.sum()
     _title(figure, f"{tokens:.1%} of {of_tokens:,.0f} words sung and {words:.1%} of "
                    f"{of_words:,.0f} stems have a vector")
     return figure
@@ -1204,7 +1196,7 @@ def embedding_map(
         empty.set_axis_off()
     if len(maps) > 1:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5,
-                      title="genre (songs)")
+                      title="genre (songs)", markerscale=1.4)
         _title(figure, "Songs whose nearest neighbor has their genre: "
                        + _span({space: same for space, (same, _) in near.items()}, ".1%"))
     else:
@@ -1279,31 +1271,22 @@ def cluster_map(
     return figure
 
 # %% ../nbs/api/71_figures.ipynb #ed2d8cd6
-INPUT_COLOURS = {"chroma": OKABE_ITO["orange"], "timbre": BLUE, "lyrics": OKABE_ITO["green"],
-                 "words": OKABE_ITO["green"]}
+INPUT_COLOURS = {"chroma": OKABE_ITO["orange"], "timbre": BLUE, "lyrics": OKABE_ITO["green"]}
 
 
 @styled
 def input_attributions(
-    table: pd.DataFrame,  # genre, and a column an input: what it adds to the margin (nats)
+    table: pd.DataFrame,  # genre, chroma, timbre, lyrics: what each adds to the margin (nats)
 ) -> Figure:
     "Draw what each input adds to a decision, on average by genre; negative bars oppose it."
-    inputs = [name for name in table if name not in ("genre", "songs")]
+    inputs = list(INPUT_COLOURS)
     _check(table, ["genre", *inputs], "input_attributions")
     table = table.assign(sum=table[inputs].sum(axis=1)).sort_values("sum", ascending=False,
                                                                     kind="stable")
-    left = [c for c in OKABE_ITO.values() if c not in INPUT_COLOURS.values()]
-    colours = {name: INPUT_COLOURS.get(name, left[i % len(left)]) for i, name in enumerate(inputs)}
     figure, [[axes]] = _panels(0.3 * len(table) + 1.5)
-    heights = np.arange(len(table))
-    for sign in (1, -1):
-        ends = np.zeros(len(table))
-        for name in inputs:
-            part = np.maximum(sign * table[name].to_numpy(float), 0)
-            axes.barh(heights, sign * part, left=sign * ends, color=colours[name], height=0.7,
-                      label=name if sign > 0 else None)
-            ends += part
-    axes.scatter(table["sum"], heights, s=30, zorder=4, label="sum", **{**PUBLISHED, "marker": "o"})
+    table[inputs].plot.barh(stacked=True, ax=axes, color=INPUT_COLOURS, width=0.7, legend=False)
+    axes.scatter(table["sum"], range(len(table)), s=30, zorder=4, label="sum",
+                 **{**PUBLISHED, "marker": "o"})
     axes.axvline(0, color="black", lw=1)
     _rows(axes, table["genre"])
     axes.set_xlabel("added to the margin of the predicted genre (nats)")
@@ -1317,14 +1300,14 @@ def input_attributions(
 @styled
 def song_attributions(
     segments: pd.DataFrame,  # start_s, chroma_00..., timbre_00... (nats), in order of time
-    activity: pd.DataFrame | None = None,  # start_s, filter (its name), activation (no unit)
+    activity: pd.DataFrame,  # start_s, filter (its name), activation (no unit); may be empty
     title: str = "What a decision rests on",
 ) -> Figure:
     "Draw what each segment of a song adds to a decision, and when the strongest filters respond."
     rows = {name: [c for c in segments if c.startswith(f"{name}_")]
             for name in ("chroma", "timbre")}
     _check(segments, ["start_s", *rows["chroma"], *rows["timbre"]], "song_attributions")
-    filters = activity is not None and len(activity) > 0
+    filters = len(activity) > 0
     figure, axes = _panels(5.2 + 1.7 * filters, 2 + filters, sharex=True)
     edges = _segment_edges(segments["start_s"].to_numpy(float), len(segments))
     colours = _signed(segments[rows["chroma"] + rows["timbre"]].to_numpy(float), 0.99)

@@ -266,7 +266,8 @@ FIGURES = {
     "input_attributions": lambda: figures.input_attributions(_inputs()),
     "song_attributions": lambda: figures.song_attributions(
         _attributions(), _activity(), "An Artist With $ and a Name: A Title: answered Latin"),
-    "song_attributions, no filters": lambda: figures.song_attributions(_attributions()),
+    "song_attributions, no filters": lambda: figures.song_attributions(
+        _attributions(), _activity().head(0)),
     "attribution_profiles": lambda: figures.attribution_profiles(*_profiles()),
     "value_map": lambda: figures.value_map(
         _points().assign(value=range(len(_points()))), "bin of plays", "No order on the map"),
@@ -707,18 +708,6 @@ def test_names_of_code_become_names_for_readers():
     assert head == ["model", "score", "title", "learning rate", "95 % from"]
     assert first == ["as coded", "macro-F1", "a_b", "0.001", "0.100"]
     assert second == ["–", "of our own", "c", "0.01", "0.200"]
-
-
-def test_the_index_is_shown_on_request_only():
-    table = pd.DataFrame({"songs": [5]}, index=pd.Index(["Rock"], name="genre"))
-    assert "Rock" not in figures.markdown_table(table)
-    assert figures.markdown_table(table, index=True).splitlines()[0].split() == [
-        "|",
-        "genre",
-        "|",
-        "songs",
-        "|",
-    ]
 
 
 # In a notebook
