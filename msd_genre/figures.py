@@ -77,29 +77,20 @@ PUBLISHED: dict[str, Any] = {"marker": "D", "facecolor": "white", "edgecolor": "
 # Always the most frequent genre.
 MAJORITY: dict[str, Any] = {"color": "black", "lw": 1.2, "ls": (0, (4, 2))}
 
-STYLE = sns.axes_style("ticks") | sns.plotting_context("notebook") | {
+STYLE = sns.axes_style("ticks") | {  # sizes that are not here are matplotlib's defaults
     "font.family": ["DejaVu Sans"],
-    "font.size": 10,
-    "axes.labelsize": 10,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.edgecolor": "#555555",
-    "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "figure.titlesize": 12,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
-    "xtick.major.size": 3.5,
-    "ytick.major.size": 3.5,
-    "xtick.major.width": 0.8,
-    "ytick.major.width": 0.8,
     "legend.fontsize": 9,
     "legend.title_fontsize": 9,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.8,
     "savefig.facecolor": "white",
 }
 
@@ -124,14 +115,19 @@ def _figure(
 
 
 def _panels(
-    height_in: float,    # inches
-    rows: int = 1,
-    columns: int = 1,
-    **options,           # of `Figure.subplots`
+    row_in: float,         # inches: height of a row of panels
+    n: int = 1,            # panels
+    across: int = 1,       # of them in a row
+    margin_in: float = 0,  # inches: what the figure is higher than its rows
+    **options,             # of `Figure.subplots`
 ) -> tuple[Figure, np.ndarray]:
-    "Return a figure as wide as a page, with an array of axes (rows, columns)."
-    figure = _figure(WIDTH_IN, height_in, layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    "Return a figure as wide as a page, with n axes."
+    down = -(-n // across)
+    figure = _figure(WIDTH_IN, row_in * down + margin_in, layout="constrained")
+    axes = figure.subplots(down, min(across, n), squeeze=False, **options).flat
+    for empty in axes[n:]:
+        empty.set_axis_off()
+    return figure, axes[:n]
 
 
 def _title(
@@ -427,9 +423,9 @@ def funnel(
     for name, (table, _) in tables.items():
         _check(table, ["step", "kept"], f"funnel ({name.lower()})")
     rows = [len(table) for table, _ in tables.values()]
-    figure, axes = _panels(0.36 * sum(rows) + 0.8 * len(rows) + 0.3, rows=len(rows),
+    figure, axes = _panels(0.36 * sum(rows) / len(rows) + 0.8, len(rows), margin_in=0.3,
                            height_ratios=[r + 0.8 for r in rows])
-    for panel, (name, (table, colour)) in zip(axes[:, 0], tables.items(), strict=True):
+    for panel, (name, (table, colour)) in zip(axes, tables.items(), strict=True):
         kept = table["kept"].to_numpy(dtype=int)
         before = np.r_[kept[:1], kept[:-1]]
         found = panel.barh(range(len(kept)), before, 0.72, color=PALE)
@@ -462,7 +458,7 @@ def genre_histogram(
         theirs = (100 * published / published.sum()).rename(same).rename("published")
         shares = shares.join(theirs, how="outer").fillna({"songs": 0, "share": 0})
     shares = shares.sort_values(["songs", *shares.columns[2:]], ascending=False, kind="stable")
-    figure, [[axes]] = _panels(0.27 * len(shares) + 0.9)
+    figure, [axes] = _panels(0.27 * len(shares) + 0.9)
     axes.barh(range(len(shares)), shares["share"], 0.75,
               color=[genre_style(genre).colour for genre in shares.index])
     if published is not None:
@@ -485,7 +481,7 @@ def resampling(
     _check(genres, ["genre", "train_songs", "train_rows"], "resampling")
     sizes = genres.sort_values("train_songs", ascending=False, kind="stable")
     numbers = sizes[["train_songs", "train_rows"]]
-    figure, [[axes]] = _panels(0.34 * len(sizes) + 1.2)
+    figure, [axes] = _panels(0.34 * len(sizes) + 1.2)
     numbers.set_axis(["songs", "rows after resampling"], axis=1).plot.barh(
         ax=axes, color=[GREY, BLUE], width=0.8)
     _rows(axes, sizes["genre"])
@@ -534,23 +530,20 @@ def song_heatmaps(
     chroma = field == "chroma"
     colours = {"cmap": "mako_r", "vmin": 0, "vmax": 1, "rasterized": True} if chroma else _signed(
         np.concatenate(list(values.values())), 0.98)
-    across = min(3, len(songs))
-    down = -(-len(songs) // across)
-    figure, axes = _panels(2.3 * down + 1.0, down, across, sharex=True, sharey=True)
+    figure, axes = _panels(2.3, len(songs), 3, margin_in=1.0, sharex=True, sharey=True)
     edges = {title: _segment_edges(song.start_s, shown) for title, song in songs.items()}
-    for panel, title in zip(axes.flat, songs, strict=False):
+    for panel, title in zip(axes, songs, strict=True):
         mesh = panel.pcolormesh(edges[title], np.arange(13) - 0.5, values[title].T, **colours)
-        panel.set_title(textwrap.fill(title.replace("$", r"\$"), 84 // across), fontsize=9.5)
+        wide = 84 // min(3, len(songs))
+        panel.set_title(textwrap.fill(title.replace("$", r"\$"), wide), fontsize=9.5)
         panel.set_yticks(range(12), PITCHES if chroma else range(1, 13))
         panel.tick_params(axis="y", length=0)
         panel.spines[:].set_visible(False)
         panel.set_facecolor("#ECECEC")
-    for empty in axes.flat[len(songs):]:
-        empty.set_axis_off()
-    axes.flat[0].set_xlim(0, max(ends[-1] for ends in edges.values()))
+    axes[0].set_xlim(0, max(ends[-1] for ends in edges.values()))
     figure.supxlabel("time from the song's start (s)", fontsize=10)
     figure.supylabel("pitch class" if chroma else "timbre component", fontsize=10)
-    figure.colorbar(mesh, ax=axes, aspect=30, extend="neither" if chroma else "both",
+    figure.colorbar(mesh, ax=figure.axes, aspect=30, extend="neither" if chroma else "both",
                     label="intensity (0 to 1)" if chroma else "value (no unit)")
     if chroma:
         loud = {title: float((one >= 0.5).sum(axis=1).mean()) for title, one in values.items()}
@@ -572,7 +565,7 @@ def segment_counts(
     n = np.asarray(n_segments)
     if n.size == 0:
         raise FigureError("segment_counts: no songs; expected one number of segments a song")
-    figure, [[axes]] = _panels(3.5)
+    figure, [axes] = _panels(3.5)
     axes.axvspan(300, 400, color=PALE, alpha=0.6, lw=0)
     axes.hist(n, bins=min(60, max(10, n.size // 12)), **HISTOGRAM)
     top, right = 1.3 * axes.get_ylim()[1], 1.05 * max(n.max(), 935)
@@ -601,7 +594,7 @@ def segment_lengths(
     lengths = lengths[lengths > 0]
     if lengths.size == 0:
         raise FigureError("segment_lengths: no segment lasts longer than 0 s; expected seconds")
-    figure, [[axes]] = _panels(3.4)
+    figure, [axes] = _panels(3.4)
     sns.histplot(x=lengths, stat="percent", bins=60, log_scale=True, ax=axes, **HISTOGRAM)
     axes.axvline(1, color="black", lw=1.2, ls=(0, (4, 2)))
     axes.text(1, axes.get_ylim()[1], f" longer than 1 s: {(lengths > 1).mean():.1%}",
@@ -630,7 +623,7 @@ def lyric_coverage(
     totals = totals.reindex(list(FOUND), fill_value=0)
     shares = 100 * totals / totals.sum()
     names, colours, text_colours = zip(*FOUND.values(), strict=True)
-    figure, [[axes]] = _panels(2.1)
+    figure, [axes] = _panels(2.1)
     shares.T.plot.barh(stacked=True, ax=axes, color=colours, width=0.62, legend=False)
     for bars, colour in zip(axes.containers, text_colours, strict=True):
         axes.bar_label(bars, fmt=lambda share: f"{share:.1f}%" if share >= 6 else "",
@@ -671,7 +664,7 @@ def similarity(
     if table.empty or list(table.index) != list(table.columns):
         raise FigureError("similarity: expected a square table with the same genres both ways")
     n = len(table)
-    figure, [[axes]] = _panels(min(7.5, 0.36 * n + 2.0))
+    figure, [axes] = _panels(min(7.5, 0.36 * n + 2.0))
     _square(axes, table, "cosine (no unit)", table.index, cmap="vlag", vmin=-1, vmax=1, center=0,
             annot=n <= 18, fmt=".1f", annot_kws={"fontsize": 7})
     pairs = table.where(np.tril(np.ones((n, n), bool), -1)).stack()
@@ -779,7 +772,7 @@ def learning_curves(
     _check(history, ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"], "learning_curves")
     history = history if "model" in history else history.assign(model="")
     models = list(history["model"].unique())
-    figure, [panels] = _panels(3.7, columns=2)
+    figure, panels = _panels(3.7, 2, 2)
     handles, reached = [], []
     for number, model in enumerate(models):
         one, colour = history[history["model"] == model], list(OKABE_ITO.values())[number % 7]
@@ -825,7 +818,7 @@ def precision_recall(
     scores = pd.Series({
         genre: -float(np.sum(np.diff(curve["recall"]) * curve["precision"].iloc[:-1]))
         for genre, curve in by_genre.items()}).sort_values(ascending=False, kind="stable")
-    figure, [[axes]] = _panels(max(4.4, 0.205 * len(scores) + 1.1))
+    figure, [axes] = _panels(max(4.4, 0.205 * len(scores) + 1.1))
     handles = []
     for genre, score in scores.items():
         colour, _, dash = genre_style(genre)
@@ -864,7 +857,7 @@ def confusion(
     genres += [genre for genre in table.columns if genre not in genres]
     songs = table.reindex(index=genres, columns=genres, fill_value=0).fillna(0).astype(int)
     n = len(genres)
-    figure, [[axes]] = _panels(min(8.0, 0.36 * n + 2.2))
+    figure, [axes] = _panels(min(8.0, 0.36 * n + 2.2))
     look: dict[str, Any] = {"fmt": "", "cmap": "Blues",
                             "annot_kws": {"fontsize": 7.5 if n > 12 else 9}}
     rows = [f"{genre} ({songs.loc[genre].sum():,})" for genre in genres]
@@ -907,10 +900,8 @@ def score_intervals(
     less = scores[0] in LOWER_IS_BETTER
     first = table[table["score"] == scores[0]].sort_values("value", ascending=less, kind="stable")
     order = first["model"].tolist()
-    across = min(3, len(scores))
-    down = -(-len(scores) // across)
-    figure, axes = _panels(down * (0.3 * len(order) + 1.1) + 0.45, down, across, sharey=True)
-    for panel, score in zip(axes.flat, scores, strict=False):
+    figure, axes = _panels(0.3 * len(order) + 1.1, len(scores), 3, margin_in=0.45, sharey=True)
+    for panel, score in zip(axes, scores, strict=True):
         _dots(panel, table[table["score"] == score].set_index("model").loc[order])
         _rows(panel, order)
         if score in majority:
@@ -922,11 +913,9 @@ def score_intervals(
         unit = "nats" if score == "log_loss" else "0 to 1"
         worse = "\nless is better" if score in LOWER_IS_BETTER else ""
         panel.set(title=_in_words(score), xlabel=f"score ({unit}){worse}")
-    for empty in axes.flat[len(scores):]:
-        empty.set_axis_off()
-    shares = [panel for score, panel in zip(scores, axes.flat, strict=False) if score != "log_loss"]
+    shares = [panel for score, panel in zip(scores, axes, strict=True) if score != "log_loss"]
     right = max((panel.get_xlim()[1] for panel in shares), default=None)
-    for panel in axes.flat[:len(scores)]:  # one range for all scores from 0 to 1
+    for panel in axes:  # one range for all scores from 0 to 1
         panel.set_xlim(0, right if panel in shares else None)
     handles = [_handle("score, 95% interval", marker="o", ms=6, lw=2.2, color=BLUE)]
     if len(majority):
@@ -953,7 +942,7 @@ def _beside_zero(
     "Draw values with their intervals, largest first; hollow if the interval contains zero."
     table = table.sort_values(column, ascending=False, kind="stable")
     clear = (table["low"] > 0) | (table["high"] < 0)
-    figure, [[axes]] = _panels(0.3 * len(table) + 1.5)
+    figure, [axes] = _panels(0.3 * len(table) + 1.5)
     axes.axvline(0, color="black", lw=1.2)
     _dots(axes, table, column, filled=clear)
     _rows(axes, table["model"])
@@ -1001,23 +990,19 @@ def reliability(
     "Draw accuracy by confidence, a panel a model, in the order of the table."
     _check(curves, ["model", "confidence", "accuracy", "songs"], "reliability")
     models = list(curves["model"].unique())
-    across = min(4, len(models))
-    down = -(-len(models) // across)
-    figure, axes = _panels(2.1 * down + 1.1, down, across, sharex=True, sharey=True)
+    figure, axes = _panels(2.1, len(models), 4, margin_in=1.1, sharex=True, sharey=True)
     gaps = {}
-    for panel, model in zip(axes.flat, models, strict=False):
+    for panel, model in zip(axes, models, strict=True):
         rows = curves[(curves["model"] == model) & (curves["songs"] > 0)]
         panel.plot([0, 1], [0, 1], color=GREY, lw=1)
         panel.plot(rows["confidence"], rows["accuracy"], color=BLUE, lw=1.2)
         panel.scatter(rows["confidence"], rows["accuracy"], color=BLUE, zorder=3, clip_on=False,
                       s=110 * rows["songs"] / rows["songs"].max())
         panel.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-        panel.set_title(textwrap.fill(model, 88 // across))
+        panel.set_title(textwrap.fill(model, 88 // min(4, len(models))))
         gaps[model] = np.average((rows["confidence"] - rows["accuracy"]).abs(),
                                  weights=rows["songs"])
-    for empty in axes.flat[len(models):]:
-        empty.set_axis_off()
-    for lowest in axes.flat[max(0, len(models) - across):len(models)]:
+    for lowest in axes[-4:]:
         lowest.tick_params(labelbottom=True)
     figure.supxlabel("confidence of the model (probability)\n"
                      "gray: perfect calibration; area of a mark: songs", fontsize=10)
@@ -1042,7 +1027,7 @@ def waterfall(
     chained = (steps["kind"] != "another score").to_numpy()  # continues from the step before
     before = steps["value"].shift().where(chained).fillna(steps["value"])
     change, on = (steps["value"] - before).to_numpy(), chained[1:]
-    figure, [[axes]] = _panels(0.44 * len(steps) + 1.6)
+    figure, [axes] = _panels(0.44 * len(steps) + 1.6)
     axes.barh(heights, change, left=before, height=0.62, zorder=1,
               color=np.where(change < 0, OKABE_ITO["orange"], OKABE_ITO["sky"]))
     axes.vlines(steps["value"][:-1][on], heights[:-1][on], heights[1:][on], color=GREY, lw=0.8,
@@ -1079,7 +1064,7 @@ def cumulative_plays(
 ) -> Figure:
     "Draw the proportion of all plays that the most played songs have."
     _check(table, ["songs_share", "plays_share"], "cumulative_plays")
-    figure, [[axes]] = _panels(3.6)
+    figure, [axes] = _panels(3.6)
     axes.plot(100 * table["songs_share"], 100 * table["plays_share"], color=BLUE)
     axes.plot([0, 100], [0, 100], color=GREY, lw=1)
     for number, edge in enumerate(edges):
@@ -1102,7 +1087,7 @@ def null_distribution(
     "Draw observed rank correlations and their permutation distributions, a panel a test."
     if not nulls:
         raise FigureError("null_distribution: no test to draw; expected name -> (found, by chance)")
-    figure, [panels] = _panels(2.9, columns=len(nulls), sharex=True)
+    figure, panels = _panels(2.9, len(nulls), len(nulls), sharex=True)
     p_values = []
     for panel, (name, (observed, null)) in zip(panels, nulls.items(), strict=True):
         panel.hist(null, bins=30, color=PALE, edgecolor="white", label="permuted by artist")
@@ -1183,28 +1168,24 @@ def embedding_map(
     sizes = next(iter(maps.values()))["genre"].value_counts()
     styles = {genre: genre_style(genre) for genre in sorted(sizes.index, key=lambda g: (
         -sizes[g], g))}  # the largest first: it lies below the others
-    down = -(-len(maps) // 2)
-    height = 5.8 if len(maps) == 1 else 3.6 * down + 1.1
-    figure, axes = _panels(height, down, min(2, len(maps)))
+    figure, axes = _panels(4.7 if len(maps) == 1 else 3.6, len(maps), 2, margin_in=1.1)
     near = {space: _alike(songs) for space, songs in maps.items()}
-    for panel, (space, songs) in zip(axes.flat, maps.items(), strict=False):
+    for panel, (space, songs) in zip(axes, maps.items(), strict=True):
         _map(panel, songs, "genre", styles, 20 if len(maps) == 1 else 12)
         if len(maps) > 1:
             same, shuffled = near[space]
             panel.set_title(f"{space}\n{same:.1%} next to their genre (shuffled: {shuffled:.1%})")
-    for empty in axes.flat[len(maps):]:
-        empty.set_axis_off()
     if len(maps) > 1:
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5,
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5,
                       title="genre (songs)", markerscale=1.4)
         _title(figure, "Songs whose nearest neighbor has their genre: "
                        + _span({space: same for space, (same, _) in near.items()}, ".1%"))
     else:
-        _side_legend(axes[0, 0], "genre (songs)")
+        _side_legend(axes[0], "genre (songs)")
         same, shuffled = next(iter(near.values()))
         _title(figure, f"{same:.1%} of {len(points):,} songs have a nearest neighbor of their "
                        f"genre (shuffled: {shuffled:.1%})")
-        _label_groups(axes[0, 0], points, "genre", {
+        _label_groups(axes[0], points, "genre", {
             genre: style for genre, style in styles.items()
             if sizes[genre] >= 0.025 * len(points)})
     return figure
@@ -1218,7 +1199,7 @@ def value_map(
 ) -> Figure:
     "Draw songs on a map, colored by a number."
     _check(points, ["x", "y", "value"], "value_map")
-    figure, [[axes]] = _panels(4.8)
+    figure, [axes] = _panels(4.8)
     drawn = axes.scatter(points["x"], points["y"], c=points["value"], cmap="viridis", s=18,
                          alpha=0.85, linewidth=0)
     figure.colorbar(drawn, ax=axes, label=what, pad=0.01)
@@ -1235,7 +1216,7 @@ def retrieval_by_genre(
     "Draw a retrieval score of each genre and what chance gives, the best genre first."
     _check(table, ["genre", "songs", "value", "low", "high", "chance"], "retrieval_by_genre")
     table = table.sort_values("value", ascending=False, kind="stable").reset_index(drop=True)
-    figure, [[axes]] = _panels(0.29 * len(table) + 1.5)
+    figure, [axes] = _panels(0.29 * len(table) + 1.5)
     _dots(axes, table, colour=[genre_style(genre).colour for genre in table["genre"]])
     axes.vlines(table["chance"], table.index - 0.38, table.index + 0.38, color="black", lw=1.4,
                 zorder=3)
@@ -1261,7 +1242,7 @@ def cluster_map(
     numbers = sorted(points.loc[points["cluster"] >= 0, "cluster"].unique())
     styles = {number: looks[place % len(looks)] for place, number in enumerate(numbers)}
     loose = points["cluster"] < 0
-    figure, [[axes]] = _panels(4.6)
+    figure, [axes] = _panels(4.6)
     _map(axes, points.assign(cluster=points["cluster"].mask(loose, "none")), "cluster",
          {"none": GenreStyle(PALE, "o", "")} | styles)
     _side_legend(axes, "cluster (songs)")
@@ -1283,7 +1264,7 @@ def input_attributions(
     _check(table, ["genre", *inputs], "input_attributions")
     table = table.assign(sum=table[inputs].sum(axis=1)).sort_values("sum", ascending=False,
                                                                     kind="stable")
-    figure, [[axes]] = _panels(0.3 * len(table) + 1.5)
+    figure, [axes] = _panels(0.3 * len(table) + 1.5)
     table[inputs].plot.barh(stacked=True, ax=axes, color=INPUT_COLOURS, width=0.7, legend=False)
     axes.scatter(table["sum"], range(len(table)), s=30, zorder=4, label="sum",
                  **{**PUBLISHED, "marker": "o"})
@@ -1307,21 +1288,20 @@ def song_attributions(
     rows = {name: [c for c in segments if c.startswith(f"{name}_")]
             for name in ("chroma", "timbre")}
     _check(segments, ["start_s", *rows["chroma"], *rows["timbre"]], "song_attributions")
-    filters = len(activity) > 0
-    figure, axes = _panels(5.2 + 1.7 * filters, 2 + filters, sharex=True)
+    n = 2 + (len(activity) > 0)
+    figure, axes = _panels((1.8 + 1.7 * n) / n, n, sharex=True)
     edges = _segment_edges(segments["start_s"].to_numpy(float), len(segments))
     colours = _signed(segments[rows["chroma"] + rows["timbre"]].to_numpy(float), 0.99)
-    for panel, (name, columns) in zip(axes.flat, rows.items(), strict=False):
+    for panel, (name, columns) in zip(axes, rows.items(), strict=False):
         values = segments[columns].to_numpy(float)
         mesh = panel.pcolormesh(edges, np.arange(13) - 0.5, values.T, **colours)
         panel.set_yticks(range(12), PITCHES if name == "chroma" else range(1, 13), fontsize=7)
         total = f"{values.sum():+.2f}".replace("-", "−")
         panel.set(ylabel="pitch class" if name == "chroma" else "component",
                   title=f"{name}, in all {total} nats")
-    figure.colorbar(mesh, ax=axes[:2, 0], label="added to the margin (nats)", extend="both",
+    figure.colorbar(mesh, ax=list(axes[:2]), label="added to the margin (nats)", extend="both",
                     aspect=30)
-    if filters:
-        panel = axes[2, 0]
+    for panel in axes[2:]:
         for number, (name, one) in enumerate(activity.groupby("filter", sort=False)):
             largest = max(float(one["activation"].abs().max()), 1e-9)
             panel.plot(one["start_s"], one["activation"] / largest, lw=1.3, label=name,
@@ -1329,7 +1309,7 @@ def song_attributions(
         panel.set(ylabel="activation\n(relative to its maximum)",
                   title="strongest filters of the last convolutions")
         panel.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize=8)
-    axes[-1, 0].set(xlabel="time from the song's start (s)", xlim=(0, edges[-1]))
+    axes[-1].set(xlabel="time from the song's start (s)", xlim=(0, edges[-1]))
     _title(figure, title.replace("$", r"\$"))
     return figure
 
@@ -1342,23 +1322,23 @@ def attribution_profiles(
     "Draw where decisions come from, on average by genre: pitch classes, timbres, and moments."
     if profiles.empty or times.empty:
         raise FigureError("attribution_profiles: no genre to draw; expected a row a genre")
-    figure, axes = _panels(0.3 * len(profiles) + 2.3, 1, 2, sharey=True, width_ratios=[3, 2])
+    figure, axes = _panels(0.3 * len(profiles) + 2.3, 2, 2, sharey=True, width_ratios=[3, 2])
     names = [PITCHES[int(c[-2:])] if c.startswith("chroma") else f"t{int(c[-2:]) + 1}"
              for c in profiles]
-    for panel, table in zip(axes.flat, (profiles, times), strict=True):
+    for panel, table in zip(axes, (profiles, times), strict=True):
         values = table.to_numpy(float)
         mesh = panel.pcolormesh(values, **_signed(values, 0.98))
         panel.tick_params(length=0)
         figure.colorbar(mesh, ax=panel, location="bottom", aspect=30, extend="both",
                         label="added to the margin (nats)")
-    axes[0, 0].set_yticks(np.arange(len(profiles)) + 0.5, profiles.index)
-    axes[0, 0].invert_yaxis()
-    axes[0, 0].set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, fontsize=7.5)
-    axes[0, 0].set_title("by pitch class and timbre component")
+    axes[0].set_yticks(np.arange(len(profiles)) + 0.5, profiles.index)
+    axes[0].invert_yaxis()
+    axes[0].set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, fontsize=7.5)
+    axes[0].set_title("by pitch class and timbre component")
     step = max(1, len(times.columns) // 6)
-    axes[0, 1].set_xticks(np.arange(len(times.columns))[::step],
+    axes[1].set_xticks(np.arange(len(times.columns))[::step],
                           [f"{second:g}" for second in times.columns[::step]])
-    axes[0, 1].set(xlabel="time from the song's start (s)", title="by time, chroma and timbre")
+    axes[1].set(xlabel="time from the song's start (s)", title="by time, chroma and timbre")
     strongest = profiles.abs().stack().idxmax()
     place = names[list(profiles).index(strongest[1])]
     _title(figure, f"Strongest on average: {strongest[1].split('_')[0]} {place} for "
