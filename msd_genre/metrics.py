@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCORES', 'LOWER_IS_BETTER', 'TOP', 'LEAST_PROBABILITY', 'CALIBRATION_BINS', 'TITLES', 'LEADING', 'MetricError',
-           'validate_predictions', 'scores', 'majority_predictions', 'per_class', 'confusion', 'pr_curves',
+           'validate_predictions', 'scores', 'per_class', 'majority_predictions', 'confusion', 'pr_curves',
            'reliability', 'artist_weights', 'weighted_scores', 'score_intervals', 'score_models', 'score_table',
            'paired_differences', 'missed_by_all', 'spread']
 
@@ -14,15 +14,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    confusion_matrix,
-    f1_score,
-    precision_recall_curve,
-    precision_recall_fscore_support,
-    recall_score,
-)
+from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve
 
 # %% ../nbs/api/40_metrics.ipynb #7874b592
 SCORES = (
@@ -42,7 +34,7 @@ def validate_predictions(
     predictions: pd.DataFrame,  # model, protocol, fold, seed, part, track_id, genre, p_<genre>...
     classes: list[str] | None = None,  # every genre a song may have; default: those of the columns
 ) -> None:
-    """Raises `MetricError` unless the table can be scored.
+    """Raise `MetricError` unless the table can be scored.
 
     Checked: the columns; one model, protocol and part; no track twice in the test part (a
     validation part may hold copies); probabilities that are finite, in [0, 1] and sum to 1
@@ -67,19 +59,10 @@ def validate_predictions(
     worst = np.abs(probabilities.sum(axis=1) - 1).max()
     if worst > 1e-3:
         raise MetricError(f"probabilities of a song must sum to 1; one sum is off by {worst:.3g}")
-    _check_classes(predictions, outputs, outputs if classes is None else list(classes))
-
-
-def _outputs(predictions: pd.DataFrame) -> list[str]:
-    "The genres that the model can answer, in the order of its columns."
-    return [name[2:] for name in predictions.columns if name.startswith("p_")]
-
-
-def _check_classes(predictions, outputs, classes):
-    "Raises `MetricError` where an output or a true genre is none of the `classes`."
-    if set(outputs) - set(classes):
-        raise MetricError(f"outputs {sorted(set(outputs) - set(classes))} are not in classes")
-    unknown = predictions.genre[~predictions.genre.isin(classes)]
+    known = set(outputs if classes is None else classes)
+    if set(outputs) - known:
+        raise MetricError(f"outputs {sorted(set(outputs) - known)} are not in classes")
+    unknown = predictions.genre[~predictions.genre.isin(known)]
     if len(unknown):
         raise MetricError(
             f"{len(unknown)} of {len(predictions)} songs have genres "
@@ -88,8 +71,24 @@ def _check_classes(predictions, outputs, classes):
             "an output that is not there counts as probability 0"
         )
 
+
+def _outputs(predictions: pd.DataFrame) -> list[str]:
+    "Return the genres that the model can predict, in the order of its columns."
+    return [name[2:] for name in predictions.columns if name.startswith("p_")]
+
+
+def _arrays(
+    predictions: pd.DataFrame, classes: list[str] | None
+) -> tuple[list[str], np.ndarray, np.ndarray]:  # classes; (n,) their codes; (n, classes) float64
+    "Validate the table and return it as arrays; a genre without an output has probability 0."
+    validate_predictions(predictions, classes)
+    classes = _outputs(predictions) if classes is None else list(classes)
+    probability = predictions.reindex(columns=[f"p_{name}" for name in classes], fill_value=0.0)
+    truth = pd.Index(classes).get_indexer(predictions.genre)
+    return classes, truth, probability.to_numpy(float)
+
 # %% ../nbs/api/40_metrics.ipynb #52a9a44c
-TOP = 3  # genres that count as an answer for top-3 accuracy
+TOP = 3  # genres that count as a prediction for top-3 accuracy
 LEAST_PROBABILITY = 1e-15  # what the log loss takes for 0
 CALIBRATION_BINS = 15  # of equal width, as in Guo et al. (2017)
 
@@ -98,7 +97,7 @@ def _song_scores(
     truth: np.ndarray,  # (n,) codes of the genres
     probability: np.ndarray,  # (n, genres) in [0, 1]
 ) -> dict[str, np.ndarray]:  # (n,) each; their means over songs are scores
-    "Is the answer right, is the genre among the three likeliest, and what did it cost in nats?"
+    "Score each song: top-1 and top-3 accuracy (0 or 1) and log loss (nats)."
     own = np.take_along_axis(probability, truth[:, None], axis=1)
     before = np.arange(probability.shape[1]) < truth[:, None]  # of equals, the first column wins
     rank = ((probability > own) | ((probability == own) & before)).sum(axis=1)
@@ -113,17 +112,54 @@ def _song_scores(
 def _confidence_bins(
     probability: np.ndarray,  # (n, genres) in [0, 1]
     n_bins: int,  # of equal width over (0, 1]
-) -> tuple[np.ndarray, np.ndarray]:  # (n,) probability of the answer; (n,) its bin, from 0
-    "How sure the model is of its answers. A bin holds its upper bound, not its lower one."
+) -> tuple[np.ndarray, np.ndarray]:  # (n,) probability of the prediction; (n,) its bin, from 0
+    "Return the confidence of each prediction. A bin contains its upper bound, not its lower one."
     confidence = probability.max(axis=1)
     return confidence, np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
 
+
+def _tallies(truth: np.ndarray, probability: np.ndarray) -> dict[str, csr_array]:
+    "Return sparse matrices (what is counted, rows), to be multiplied by the weights of the rows."
+    predicted, rows, k = probability.argmax(axis=1), np.arange(len(truth)), probability.shape[1]
+    right = truth == predicted
+    confidence, bins = _confidence_bins(probability, CALIBRATION_BINS)
+    return {
+        "true": _incidence(truth, rows, k, len(rows)),
+        "predicted": _incidence(predicted, rows, k, len(rows)),
+        "right": _incidence(truth[right], rows[right], k, len(rows)),
+        "songs": csr_array(np.stack(list(_song_scores(truth, probability).values()))),
+        "surplus": csr_array(
+            (right - confidence, (bins, rows)), shape=(CALIBRATION_BINS, len(rows))
+        ),
+    }
+
+
+def _incidence(row: np.ndarray, column: np.ndarray, n_rows: int, n_columns: int) -> csr_array:
+    "Return a sparse matrix that counts the pairs (row, column)."
+    return csr_array((np.ones(len(row)), (row, column)), shape=(n_rows, n_columns))
+
+
+def _genre_scores(
+    tallies: dict[str, csr_array],
+    weights: np.ndarray,  # (rows,) or (rows, resamples)
+) -> dict[str, np.ndarray]:  # (genres,) or (genres, resamples) each
+    "Sum the weights of each genre's songs; return them, recall and F1 (0 where true is 0)."
+    sums = {name: tallies[name] @ weights for name in ("true", "predicted", "right")}
+    present = sums["true"] > 0
+    return sums | {
+        "recall": sums["right"] / np.where(present, sums["true"], 1),
+        "f1": 2 * sums["right"] / np.where(present, sums["true"] + sums["predicted"], 1),
+    }
+
 # %% ../nbs/api/40_metrics.ipynb #f0446323
+_MACRO = {"balanced_accuracy": "recall", "macro_f1": "f1", "macro_ap": "ap"}  # means over genres
+
+
 def scores(
     predictions: pd.DataFrame,  # of one model, protocol and part
     classes: list[str] | None = None,  # every genre a song may have; default: those of the columns
 ) -> dict[str, float]:  # by the names of `SCORES`, each in [0, 1] but the log loss (nats)
-    """All scores, without intervals.
+    """Return all scores, without intervals.
 
     Balanced accuracy is the mean recall, macro F1 the mean F1 and macro AP the mean average
     precision over the genres that have a song here. Average precision is the step-wise sum of
@@ -133,35 +169,37 @@ def scores(
     2017), section 2, with 15 bins.
     """
     classes, truth, probability = _arrays(predictions, classes)
-    answer, present = probability.argmax(axis=1), np.unique(truth)
+    by_genre = per_class(predictions, classes).query("support > 0")
     is_genre = truth[:, None] == np.arange(len(classes))
-    macro = {"labels": present, "average": "macro", "zero_division": 0}
-    confidence, bins = _confidence_bins(probability, CALIBRATION_BINS)
-    surplus = np.bincount(bins, (truth == answer) - confidence, CALIBRATION_BINS)
+    surplus = _tallies(truth, probability)["surplus"] @ np.ones(len(truth))
     values = {name: songs.mean() for name, songs in _song_scores(truth, probability).items()}
+    values |= {name: by_genre[column].to_numpy().mean() for name, column in _MACRO.items()}
     values |= {
-        "accuracy": accuracy_score(truth, answer),
-        "balanced_accuracy": recall_score(truth, answer, **macro),
-        "macro_f1": f1_score(truth, answer, **macro),
-        "micro_f1": f1_score(truth, answer, average="micro"),
-        "macro_ap": np.mean(
-            [average_precision_score(is_genre[:, c], probability[:, c]) for c in present]
-        ),
+        "micro_f1": values["accuracy"],  # each song has one genre and one prediction
         "micro_ap": average_precision_score(is_genre.ravel(), probability.ravel()),
         "calibration_error": np.abs(surplus).sum() / len(truth),
     }
     return {name: float(values[name]) for name in SCORES}
 
 
-def _arrays(
-    predictions: pd.DataFrame, classes: list[str] | None
-) -> tuple[list[str], np.ndarray, np.ndarray]:  # classes; (n,) their codes; (n, classes) float64
-    "The checked table as arrays; a genre without an output has probability 0."
-    validate_predictions(predictions, classes)
-    classes = _outputs(predictions) if classes is None else list(classes)
-    probability = predictions.reindex(columns=[f"p_{name}" for name in classes], fill_value=0.0)
-    truth = pd.Index(classes).get_indexer(predictions.genre)
-    return classes, truth, probability.to_numpy(float)
+def per_class(
+    predictions: pd.DataFrame,  # of one model, protocol and part
+    classes: list[str] | None = None,
+) -> pd.DataFrame:  # genre, precision, recall, f1, ap (each in [0, 1] or NaN), support (songs)
+    "Return the scores of each genre, in the order of the columns."
+    classes, truth, probability = _arrays(predictions, classes)
+    sums = _genre_scores(_tallies(truth, probability), np.ones(len(truth)))
+    table = pd.DataFrame({
+        "genre": classes,
+        "precision": sums["right"] / np.where(sums["predicted"] > 0, sums["predicted"], np.nan),
+        "recall": sums["recall"],
+        "f1": sums["f1"],
+        "ap": [average_precision_score(truth == c, probability[:, c]) if n else np.nan
+               for c, n in enumerate(sums["true"])],
+        "support": sums["true"].astype(int),
+    })  # fmt: skip
+    table.loc[table["support"] == 0, ["recall", "f1"]] = np.nan
+    return table
 
 # %% ../nbs/api/40_metrics.ipynb #662bad15
 def majority_predictions(
@@ -179,32 +217,12 @@ def majority_predictions(
     answers = {f"p_{name}": float(shares.get(name, 0.0)) for name in outputs}
     return predictions.assign(model="majority", **answers)
 
-# %% ../nbs/api/40_metrics.ipynb #768eb182
-def per_class(
-    predictions: pd.DataFrame,  # of one model, protocol and part
-    classes: list[str] | None = None,
-) -> pd.DataFrame:  # genre, precision, recall, f1, ap (each in [0, 1] or NaN), support (songs)
-    "Scores of each genre, in the order of the columns."
-    classes, truth, probability = _arrays(predictions, classes)
-    codes = np.arange(len(classes))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        truth, probability.argmax(axis=1), labels=codes, zero_division=np.nan
-    )
-    table = pd.DataFrame({"genre": classes, "precision": precision, "recall": recall, "f1": f1})
-    table["ap"] = [
-        average_precision_score(truth == c, probability[:, c]) if support[c] else np.nan
-        for c in codes
-    ]
-    table["support"] = support
-    table.loc[support == 0, ["recall", "f1", "ap"]] = np.nan
-    return table
-
 # %% ../nbs/api/40_metrics.ipynb #325db4b1
 def confusion(
     predictions: pd.DataFrame,  # of one model, protocol and part
     classes: list[str] | None = None,
-) -> pd.DataFrame:  # int, songs by true genre (rows) and answered genre (columns)
-    "How often each genre was answered for the songs of each genre."
+) -> pd.DataFrame:  # int, songs by true genre (rows) and predicted genre (columns)
+    "Count the songs of each genre by the genre predicted."
     classes, truth, probability = _arrays(predictions, classes)
     counts = confusion_matrix(truth, probability.argmax(axis=1), labels=np.arange(len(classes)))
     return pd.DataFrame(
@@ -272,12 +290,12 @@ def weighted_scores(
     fill_absent: bool = False,  # True: a genre without weight counts with its score over all rows
     mix: pd.Series | None = None,  # genre -> share; default: the shares that the weights give
 ) -> pd.DataFrame:  # one row a resample: the `SCORES`, and genres (how many have a weight)
-    """`scores` of weighted rows, for many sets of weights at once.
+    """Return `scores` of weighted rows, for many sets of weights at once.
 
     Equal to scikit-learn's scores with `sample_weight`, macro means taken over the genres that
     have a positive weight in the resample; with `fill_absent` over all genres of the rows. With
     `mix` each genre has the same share in every resample: one that the resample has no song of
-    stands there with all of its rows. Genres that `mix` does not name have no weight. Raises
+    counts with all of its rows. Genres that `mix` does not name have no weight. Raises
     `MetricError` for weights of another length and for a mix that the rows cannot have.
     """
     classes, truth, probability = _arrays(predictions, classes)
@@ -285,7 +303,9 @@ def weighted_scores(
         raise MetricError(f"weights of shape {weights.shape} for {len(truth)} rows: one row a song")
     share = None if mix is None else _mix_shares(mix, truth, classes)
     tallies, rankings = _tallies(truth, probability), _rank(truth, probability)
-    whole = _genre_scores(tallies, rankings, np.ones((len(truth), 1))) if fill_absent else None
+    whole = None
+    if fill_absent and mix is None:
+        whole = _ranked_scores(tallies, rankings, np.ones((len(truth), 1)))
     step = max(1, 2**21 // len(truth))  # 16 MB of weights at a time
     blocks = []
     for start in range(0, weights.shape[1], step):
@@ -293,8 +313,19 @@ def weighted_scores(
         drawn = tallies["true"] @ block > 0
         if share is not None:
             block, drawn = _to_mix(block, truth, share, tallies["true"]), drawn[share > 0]
-        block_scores = _block_scores(tallies, rankings, block, whole if share is None else None)
-        blocks.append(pd.DataFrame(block_scores).assign(genres=drawn.sum(axis=0)))
+        by_genre = _ranked_scores(tallies, rankings, block)
+        present, total = by_genre["true"] > 0, block.sum(axis=0)
+        known, counted = (whole or by_genre), (whole or by_genre)["true"] > 0
+        accuracy, top3_accuracy, log_loss = tallies["songs"] @ block / total
+        table = pd.DataFrame({
+            name: np.where(present, by_genre[column], known[column]).sum(axis=0)
+            / counted.sum(axis=0) for name, column in _MACRO.items()
+        })  # fmt: skip
+        blocks.append(table.assign(
+            accuracy=accuracy, micro_f1=accuracy, top3_accuracy=top3_accuracy, log_loss=log_loss,
+            micro_ap=by_genre["micro_ap"], genres=drawn.sum(axis=0),
+            calibration_error=np.abs(tallies["surplus"] @ block).sum(axis=0) / total,
+        ))  # fmt: skip
     return pd.concat(blocks, ignore_index=True)[[*SCORES, "genres"]]
 
 # %% ../nbs/api/40_metrics.ipynb #6bbf244c
@@ -328,63 +359,14 @@ def _to_mix(
     return np.where(absent[truth], 1.0, weights) * factor[truth]
 
 # %% ../nbs/api/40_metrics.ipynb #64b9afc2
-def _tallies(truth: np.ndarray, probability: np.ndarray) -> dict[str, csr_array]:
-    "Sparse matrices (what is counted, rows): their products with weights are weighted sums."
-    answer, rows, k = probability.argmax(axis=1), np.arange(len(truth)), probability.shape[1]
-    right = truth == answer
-    confidence, bins = _confidence_bins(probability, CALIBRATION_BINS)
-    return {
-        "true": _incidence(truth, rows, k, len(rows)),
-        "answered": _incidence(answer, rows, k, len(rows)),
-        "right": _incidence(truth[right], rows[right], k, len(rows)),
-        "songs": csr_array(np.stack(list(_song_scores(truth, probability).values()))),
-        "surplus": csr_array(
-            (right - confidence, (bins, rows)), shape=(CALIBRATION_BINS, len(rows))
-        ),
-    }
-
-
-def _genre_scores(tallies: dict, rankings: tuple, weights: np.ndarray) -> dict[str, np.ndarray]:
-    "What the macro scores are means of: (genres, resamples), 0 where a genre has no weight."
-    true, answered, right = (tallies[name] @ weights for name in ("true", "answered", "right"))
-    (seen, hits, bounds), present = rankings, true > 0
-    return {
-        "present": present,
-        "balanced_accuracy": right / np.where(present, true, 1),
-        "macro_f1": 2 * right / np.where(present, true + answered, 1),
-        "ap": _average_precision(seen, hits, bounds, weights),
-    }
-
-
-def _block_scores(
-    tallies: dict, rankings: tuple, weights: np.ndarray, whole: dict | None
-) -> dict[str, np.ndarray]:
-    "Each score in each resample of a block."
-    of_genres = _genre_scores(tallies, rankings, weights)
-    of_genres["macro_ap"] = of_genres["ap"][:-1]
-    present, total = of_genres["present"], weights.sum(axis=0)
-
-    def macro(name):
-        if whole is None:
-            return np.where(present, of_genres[name], 0).sum(axis=0) / present.sum(axis=0)
-        known = whole["ap"][:-1] if name == "macro_ap" else whole[name]
-        return np.where(present, of_genres[name], known).sum(axis=0) / whole["present"].sum()
-
-    accuracy, top3_accuracy, log_loss = tallies["songs"] @ weights / total
-    return {
-        **{name: macro(name) for name in ("macro_f1", "balanced_accuracy", "macro_ap")},
-        "accuracy": accuracy,
-        "micro_f1": accuracy,  # each song has one genre and one answer
-        "top3_accuracy": top3_accuracy,
-        "micro_ap": of_genres["ap"][-1],
-        "log_loss": log_loss,
-        "calibration_error": np.abs(tallies["surplus"] @ weights).sum(axis=0) / total,
-    }
-
-
-def _incidence(row: np.ndarray, column: np.ndarray, n_rows: int, n_columns: int) -> csr_array:
-    "A sparse matrix that counts the pairs (row, column)."
-    return csr_array((np.ones(len(row)), (row, column)), shape=(n_rows, n_columns))
+def _ranked_scores(
+    tallies: dict[str, csr_array],
+    rankings: tuple[csr_array, csr_array, np.ndarray],  # from `_rank`
+    weights: np.ndarray,  # (rows, resamples)
+) -> dict[str, np.ndarray]:  # (genres, resamples) each; micro_ap (resamples,)
+    "Return `_genre_scores` and the average precisions, 0 where a genre has no weight."
+    ap = _average_precision(*rankings, weights)
+    return _genre_scores(tallies, weights) | {"ap": ap[:-1], "micro_ap": ap[-1]}
 
 # %% ../nbs/api/40_metrics.ipynb #d112a296
 def _rank(
@@ -534,7 +516,7 @@ TITLES = {
 }  # fmt: skip
 
 
-# what the chapters show beside each other; chapter 7 has all
+# the scores that most tables show
 LEADING = ["macro_f1", "balanced_accuracy", "accuracy", "macro_ap", "micro_ap"]
 
 
@@ -568,7 +550,6 @@ def paired_differences(
     groups: pd.Series,  # artist, indexed by track_id
     n_boot: int = 1000,  # resamples
     seed: int = 0,
-    classes: list[str] | None = None,  # default: all genres of songs and outputs
     level: float = 0.95,  # of the interval
     mix: pd.Series | None = None,  # genre -> share, as in `weighted_scores`; default: the songs'
 ) -> pd.DataFrame:  # model, score, difference (model - reference), low, high, better
@@ -582,7 +563,7 @@ def paired_differences(
     shared = _same_songs(predictions)
     weights = artist_weights(_artists(predictions[reference], groups), n_boot, seed)
     drawn = {
-        name: _drawn_scores(table, weights, classes or shared, mix)
+        name: _drawn_scores(table, weights, shared, mix)
         for name, table in predictions.items()
     }
     (base, base_drawn), tail, names = drawn.pop(reference), (1 - level) / 2, list(SCORES)
@@ -626,31 +607,28 @@ def missed_by_all(
 # %% ../nbs/api/40_metrics.ipynb #678b55e8
 def spread(
     predictions: pd.DataFrame,  # of one model, protocol and part, over several folds or seeds
-    classes: list[str] | None = None,  # default: all genres of songs and outputs
 ) -> pd.DataFrame:  # score, over ("folds" or "seeds"), n, mean, sd, low, high
-    """How far each score moves from fold to fold, and from seed to seed.
+    """Return the spread of each score over folds and over seeds.
 
-    `low` and `high` are the least and the largest value, `sd` the standard deviation of a sample
+    `low` and `high` are the minimum and the maximum, `sd` the standard deviation of a sample
     (n - 1). Folds are compared under the seed that has most of them, seeds on the fold that has
     most of them; of equals the smallest. What has one value is left out; raises `MetricError`
     where that is both.
     """
-    known = classes or sorted({*_outputs(predictions), *predictions.genre})
+    known = sorted({*_outputs(predictions), *predictions.genre})
     each = pd.DataFrame(
         {key: scores(table, known) for key, table in predictions.groupby(["fold", "seed"])}
     ).T.rename_axis(["fold", "seed"])
     tables = []
     for varied, held in (("fold", "seed"), ("seed", "fold")):
-        most = each.groupby(level=held).size().idxmax()
-        values = each.xs(most, level=held)
+        values = each.xs(each.groupby(level=held).size().idxmax(), level=held)
         if len(values) > 1:
             table = values.agg(["mean", "std", "min", "max"]).T.set_axis(
                 ["mean", "sd", "low", "high"], axis=1
             )
-            table = table.rename_axis("score").reset_index()
-            table.insert(1, "over", f"{varied}s")
-            table.insert(2, "n", len(values))
-            tables.append(table)
+            table.insert(0, "over", f"{varied}s")
+            table.insert(1, "n", len(values))
+            tables.append(table.rename_axis("score").reset_index())
     if not tables:
         raise MetricError("one fold and one seed: there is no spread to show")
     return pd.concat(tables, ignore_index=True)

@@ -116,11 +116,9 @@ def _compare(run: Run, lines: list[dict], n_boot: int) -> pd.DataFrame:
     "Each line against the first, on the same songs."
     chosen = {line["name"]: select(run, line) for line in lines}
     first = lines[0]["name"]
-    songs, mix = chosen[first]
-    for name, (table, shares) in chosen.items():
-        if not table["track_id"].equals(songs["track_id"]):
-            raise ResultError(f"{name} answers for other songs than {first} does")
-        if (shares is None) != (mix is None) or (mix is not None and not mix.equals(shares)):
+    mix = chosen[first][1]
+    for name, (_, shares) in chosen.items():
+        if not pd.Series(shares, dtype=float).equals(pd.Series(mix, dtype=float)):
             raise ResultError(f"{name} is weighted to another mix of genres than {first} is")
     tables = {name: table for name, (table, _) in chosen.items()}
     return paired_differences(tables, first, _groups(run), n_boot, mix=mix)
@@ -146,8 +144,8 @@ def make_table(
 ) -> pd.DataFrame:  # as `metrics.score_intervals`, `paired_differences` or `spread`, with `model`
     """A table of the run, made from stored predictions, or read if nothing has changed.
 
-    Raises `ResultError` for a line that cannot be scored, and `RunError` where a training is not
-    there.
+    Raises `ResultError` for a line that cannot be scored, `MetricError` for differences between
+    lines of different songs, and `RunError` where a training is not there.
     """
     if kind not in _KINDS:
         raise ResultError(f"no kind {kind!r} of table; there is {', '.join(_KINDS)}")

@@ -92,7 +92,7 @@ def test_folds_are_judged_together(own_run):
 
 def test_models_of_other_songs_are_not_compared(own_run):
     lines = [{"name": "a", "folders": [CNN]}, {"name": "b", "folders": [CNN], "part": "validation"}]
-    with pytest.raises(results.ResultError, match="b answers for other songs than a does"):
+    with pytest.raises(metrics.MetricError, match="the same songs in the same order: b is not"):
         results.make_table(own_run, "never.csv", lines, "differences")
     with pytest.raises(results.ResultError, match="no kind 'shares' of table; there is scores"):
         results.make_table(own_run, "never.csv", lines, "shares")
