@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import re
+import shlex
 import shutil
 import time
 import weakref
@@ -38,7 +39,7 @@ from msd_genre.features import (
 from .layers import MIXES_SONGS, ConvPool, LayerError, LSTMStacks, quick_twin
 from .lyrics import WEIGHTINGS, fit_idf, lyric_vectors, word_weights
 from .models import build_model, default_sizes
-from .runs import Run, remove, write_json
+from .runs import Run, remove, report_command, write_json
 from .splits import check_fitted, expand, open_split, thin, training_folder
 
 # %% ../nbs/api/51_training.ipynb #8c1c694b
@@ -140,18 +141,18 @@ def load_inputs(
     for another store.
     """
     store = open_store(run.path("features"))
-    folder = run.path("lyrics")
-    counts = run.read("lyrics/counts.npz")
+    counts, command = run.read("lyrics/counts.npz"), shlex.join(report_command(run.dir))
     if counts.shape[0] != store.n:
         raise TrainingError(
-            f"{folder} has lyrics of {counts.shape[0]} songs, the feature store {store.n}: they "
-            "were made apart. Run chapter 02 again"
+            f"lyrics/counts.npz has {counts.shape[0]} songs, the feature store has {store.n}; "
+            f"expected the same songs. Delete lyrics/ in the run, then run `{command}`"
         )
     try:
         rows = store.rows(np.asarray(track_ids))
     except FeatureError as error:
         raise TrainingError(
-            f"{error}: the split and the store were made from different songs. Run chapter 03 again"
+            f"{error}; expected tracks of features/ (those of split.parquet, where they were made "
+            f"from the same catalog). To rebuild what is out of date, run `{command}`"
         ) from error
     songs = kept(run.read("catalog.parquet"))
 
@@ -176,7 +177,6 @@ def load_inputs(
         return statistic_inputs(statistics(), name)
 
     return {name: load(name) for name in names}
-
 
 # %% ../nbs/api/51_training.ipynb #b3687a9e
 KEEP = ("last", "best")

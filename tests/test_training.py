@@ -1,6 +1,7 @@
 "Training: the same seed gives the same bits, also after a kill; what is written; bad input."
 
 import gc
+import shlex
 import subprocess
 import sys
 import weakref
@@ -16,7 +17,7 @@ from msd_genre import models, training
 from msd_genre.features import open_store, statistic_names
 from msd_genre.lyrics import fit_idf, lyric_vectors
 from msd_genre.metrics import validate_predictions
-from msd_genre.runs import RunError, create_run
+from msd_genre.runs import RunError, create_run, report_command
 from msd_genre.splits import LeakError, SplitError
 from msd_genre.training import TrainingError, load_inputs, open_trained, train
 
@@ -303,15 +304,19 @@ def test_a_split_that_is_older_than_the_catalog_is_named(new_run):
 
 
 def test_songs_that_the_store_does_not_have_are_named(run):
-    with pytest.raises(TrainingError, match="1 tracks are not in the store, such as TRZZZ"):
+    command = shlex.join(report_command(run.dir))
+    with pytest.raises(TrainingError, match="1 tracks are not in the store, such as TRZ") as error:
         load_inputs(run, np.array(["TRZZZ00128F0000000"]))
+    assert f"run `{command}`" in str(error.value) and "split.parquet" in str(error.value)
 
 
 def test_lyrics_of_another_store_are_named(new_run):
     counts = new_run.read("lyrics/counts.npz")
     sparse.save_npz(new_run.dir / "lyrics" / "counts.npz", counts[:7])
-    with pytest.raises(TrainingError, match="lyrics of 7 songs, the feature store 300"):
+    with pytest.raises(TrainingError, match="7 songs, the feature store has 300") as error:
         load_inputs(new_run, new_run.read("catalog.parquet").track_id[:2])
+    command = shlex.join(report_command(new_run.dir))
+    assert str(error.value).endswith(f"Delete lyrics/ in the run, then run `{command}`")
 
 
 @pytest.mark.parametrize(
