@@ -56,7 +56,7 @@ class Side:
                            metrics=["accuracy"], jit_compile=False)  # fmt: skip
         started, used = time.perf_counter(), time.process_time()
         if side == "ours":
-            self.program = training.quick_program(self.model)
+            self.program = layers.fused_program(self.model)
             self.program.take(self.model)
         self.epoch(np.arange(size))  # traces and compiles
         self.start_s = time.perf_counter() - started, time.process_time() - used

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['WEIGHTING', 'SERIES', 'KEEP', 'OUTPUTS', 'SCALINGS', 'PRECISIONS', 'ROWS', 'CLASS_WEIGHTS', 'SCHEDULES', 'OPTIMIZERS',
-           'IN_MEMORY_GB', 'STEPS_IN_A_CALL', 'SONGS_IN_A_CALL', 'SONGS_THAT_PAY', 'STEPS_THAT_PAY', 'EVALUATION_BATCH',
-           'SHOWN', 'TrainingError', 'StoredRows', 'word_inputs', 'statistic_inputs', 'segment_inputs', 'load_inputs',
-           'Plan', 'Songs', 'rescale', 'load_songs', 'Batches', 'balanced_weights', 'epoch_order', 'why_keras',
-           'QuickProgram', 'quick_program', 'best_epoch', 'fit', 'predict', 'embed', 'compile_model', 'TrainedModel',
+           'IN_MEMORY_GB', 'EVALUATION_BATCH', 'SHOWN', 'TrainingError', 'StoredRows', 'word_inputs',
+           'statistic_inputs', 'segment_inputs', 'load_inputs', 'Plan', 'Songs', 'rescale', 'load_songs', 'Batches',
+           'balanced_weights', 'epoch_order', 'best_epoch', 'fit', 'predict', 'embed', 'compile_model', 'TrainedModel',
            'open_trained', 'train']
 
 # %% ../nbs/api/51_training.ipynb #3b0a2760
@@ -19,7 +18,6 @@ import shlex
 import shutil
 import time
 import weakref
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
@@ -36,7 +34,9 @@ from .catalog import kept
 from msd_genre.features import (
     FRAMES, FeatureError, Store, load_statistics, open_store, statistic_names,
 )  # fmt: skip
-from .layers import MIXES_SONGS, ConvPool, LayerError, LSTMStacks, quick_twin
+from msd_genre.layers import (
+    LOSS, FusedProgram, NotFiniteError, fallback_reason, fused_program,
+)  # fmt: skip
 from .lyrics import WEIGHTINGS, fit_idf, lyric_vectors, word_weights
 from .models import build_model, default_sizes
 from .runs import Run, remove, report_command, write_json
@@ -460,260 +460,6 @@ def epoch_order(
     "The order in which an epoch shows the songs; it depends on nothing else."
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
-# %% ../nbs/api/51_training.ipynb #452bd136
-STEPS_IN_A_CALL, SONGS_IN_A_CALL = 100, 1_000  # at most; their songs are copied together
-SONGS_THAT_PAY = 25_000  # shown to a network with convolutions, for compiling to pay
-STEPS_THAT_PAY = 2_000  # of a network without convolutions or LSTM
-_LOSS = "sparse_categorical_crossentropy"
-_TOO_FEW = "compiling would cost more than it saves"
-
-
-def _has_gpu() -> bool:
-    "Whether TensorFlow would train on a GPU."
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
-
-
-def _too_few(
-    twin: keras.Model,  # of `quick_twin`
-    n_songs: int,  # rows of the train part
-    plan: "Plan",
-) -> bool:
-    "Whether compiling would cost more than it saves."
-    kinds = {type(layer) for layer in twin.layers}
-    if LSTMStacks in kinds:
-        return False
-    if ConvPool in kinds:
-        return n_songs * plan.epochs < SONGS_THAT_PAY
-    return math.ceil(n_songs / plan.batch_size) * plan.epochs < STEPS_THAT_PAY
-
-
-def why_keras(
-    model: keras.Model,  # compiled
-    n_songs: int,  # rows of the train part
-    plan: "Plan",
-) -> str:  # "" where the quick way is taken
-    "Why a training goes Keras' own way; it depends on the plan, the network and the machine alone."
-    if keras.config.backend() != "tensorflow":
-        return f"the backend is {keras.config.backend()}"
-    if _has_gpu():
-        return "there is a GPU"
-    if plan.distribute:
-        return "the training is distributed"
-    if plan.precision != "float32":
-        return "the precision is mixed"
-    if model.loss != _LOSS:
-        return "the loss is not the usual one"
-    if type(model.optimizer) is not getattr(
-        keras.optimizers, type(model.optimizer).__name__, None
-    ):
-        return "the optimiser is not one of Keras'"
-    try:
-        twin = quick_twin(keras.models.clone_model(model))
-    except LayerError as error:
-        return str(error)
-    return _TOO_FEW if _too_few(twin, n_songs, plan) else ""
-
-# %% ../nbs/api/51_training.ipynb #47df41ff
-def _blocks(
-    array: np.ndarray,  # (n, ...)
-    steps: int,
-    size: int,  # songs in a batch; n <= steps * size
-) -> np.ndarray:  # (steps, size, ...), zeros at the end
-    "An array in batches."
-    missing = steps * size - len(array)
-    if missing:
-        array = np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
-    return array.reshape(steps, size, *array.shape[1:])
-
-
-def _calls(
-    order: np.ndarray,  # (k,) row numbers
-    size: int,  # songs in a batch
-    exact: bool,  # no batch may be filled up
-) -> Iterator[tuple[int, np.ndarray, int, int]]:  # first batch, rows, steps, songs in a batch
-    "What is handed over in one call after the other."
-    steps = min(STEPS_IN_A_CALL, max(1, SONGS_IN_A_CALL // size))
-    whole = len(order) // size * size if exact else len(order)
-    for first in range(0, whole, steps * size):
-        yield first // size, order[first : min(first + steps * size, whole)], steps, size
-    if whole < len(order):
-        yield whole // size, order[whole:], 1, len(order) - whole
-
-
-def _learner(twin: keras.Model, optimizer: keras.Optimizer, weights: list):
-    """A function (n, x, y, there, weight) -> losses (steps,), right (steps,): `n` steps at most.
-
-    `x` {name: (steps, batch, ...)}, `y` (steps, batch) int32; `there` is 0 for what only fills the
-    last batch, and `weight` the song's weight in the loss. Stops after a loss that is not finite.
-    """
-    import tensorflow as tf
-
-    loss_of, values = keras.losses.get(_LOSS), [weight.value for weight in weights]
-
-    def step(x, y, there, weight):
-        with tf.GradientTape() as tape:
-            chances = twin(x, training=True)
-            loss = tf.reduce_sum(loss_of(y, chances) * weight) / tf.reduce_sum(there)
-            loss = loss + sum(twin.losses)
-        optimizer.apply(tape.gradient(loss, values), weights)
-        right = tf.cast(tf.argmax(chances, -1, tf.int32) == y, tf.float32) * there
-        return loss, tf.reduce_sum(right)
-
-    @tf.function(jit_compile=True, autograph=False)
-    def learn(n, x, y, there, weight):
-        def body(i, losses, right):
-            of_batch = {name: array[i] for name, array in x.items()}
-            loss, hits = step(of_batch, y[i], there[i], weight[i])
-            return (i + 1, tf.tensor_scatter_nd_update(losses, [[i]], [loss]),
-                    tf.tensor_scatter_nd_update(right, [[i]], [hits]))
-
-        def goes_on(i, losses, right):
-            return (i < n) & tf.math.is_finite(losses[tf.maximum(i - 1, 0)])
-
-        none = tf.zeros((y.shape[0],))
-        return tf.while_loop(goes_on, body, (tf.constant(0), none, none))[1:]
-
-    return learn
-
-
-def _asker(twin: keras.Model):
-    "A function (x, y, there) -> the sum of losses, the penalty, how many are right; of one batch."
-    import tensorflow as tf
-
-    loss_of = keras.losses.get(_LOSS)
-
-    @tf.function(jit_compile=True, autograph=False)
-    def ask(x, y, there):
-        chances = twin(x, training=False)
-        right = tf.cast(tf.argmax(chances, -1, tf.int32) == y, tf.float32) * there
-        return (tf.reduce_sum(loss_of(y, chances) * there), sum(twin.losses) + tf.constant(0.0),
-                tf.reduce_sum(right))
-
-    return ask
-
-# %% ../nbs/api/51_training.ipynb #1e163ce1
-class _NotFinite(ArithmeticError):
-    "A loss that is not finite: its batch, from 0, and the loss. The weights are good ones."
-
-
-def _all_variables(model: keras.Model, optimizer: keras.Optimizer) -> list:
-    "Weights, states of random generators and of the optimiser, in an order that clones share."
-    own = {id(v): v for layer in model.layers for v in layer.variables}
-    return [*own.values(), *optimizer.variables]
-
-
-class QuickProgram:
-    "A compiled program that trains networks of one kind, one after the other."
-
-    def __init__(
-        self,
-        model: keras.Model,  # compiled; what it is like is copied, not its weights
-    ):
-        self.model = keras.models.clone_model(model)
-        self.optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
-        self.optimizer.build(self.model.trainable_variables)
-        twin = quick_twin(self.model)
-        self.exact = any(isinstance(layer, MIXES_SONGS) for layer in model.layers)
-        self.learn = _learner(twin, self.optimizer, self.model.trainable_variables)
-        self.ask = _asker(twin)
-
-    @property
-    def state(self) -> list[np.ndarray]:
-        "The value of each variable."
-        return [np.array(v) for v in _all_variables(self.model, self.optimizer)]
-
-    @state.setter
-    def state(self, values: list) -> None:
-        own = _all_variables(self.model, self.optimizer)
-        for variable, value in zip(own, values, strict=True):
-            variable.assign(value)
-
-    def take(self, model: keras.Model) -> None:
-        "Go on from where another network of the kind is."
-        model.optimizer.build(model.trainable_variables)
-        self.state = _all_variables(model, model.optimizer)
-
-    def give(self, model: keras.Model) -> None:
-        "Bring another network of the kind to where this one is."
-        for variable, value in zip(
-            _all_variables(model, model.optimizer), self.state, strict=True
-        ):
-            variable.assign(value)
-
-    def _run(self, songs: "Songs", rows: np.ndarray, steps: int, size: int) -> tuple:
-        "One call; raises `_NotFinite` with the batch counted from the call's first."
-        n, before = np.int32(math.ceil(len(rows) / size)), self.state
-        there = np.ones(len(rows), np.float32)
-        weight = there if songs.weights is None else songs.weights[rows]
-        x = {name: _blocks(array[rows], steps, size) for name, array in songs.inputs.items()}
-        y = _blocks(songs.labels[rows].astype(np.int32), steps, size)
-        given = [x, y, _blocks(there, steps, size), _blocks(weight, steps, size)]
-        losses, right = (one.numpy()[:n].astype(float) for one in self.learn(n, *given))
-        if np.isfinite(losses).all():
-            return losses, right
-        batch = int(np.argmin(np.isfinite(losses)))
-        for done in (batch, max(batch - 1, 0)):  # the update before may be what spoilt the weights
-            self.state = before
-            self.learn(np.int32(done), *given)
-            if all(np.isfinite(value).all() for value in self.state):
-                break
-        raise _NotFinite(batch, losses[batch])
-
-    def epoch(
-        self,
-        songs: "Songs",
-        order: np.ndarray,  # (k,) row numbers
-        size: int,  # songs in a batch; the last may have fewer
-    ) -> dict[str, float]:  # loss and accuracy as Keras has them: the mean while songs are learnt
-        "Learn from songs in this order. Raises `_NotFinite` at the first loss that is not finite."
-        sums = np.zeros(2)
-        for first, rows, steps, songs_a_batch in _calls(order, size, self.exact):
-            try:
-                losses, right = self._run(songs, rows, steps, songs_a_batch)
-            except _NotFinite as error:
-                raise _NotFinite(first + error.args[0], error.args[1]) from None
-            there = _blocks(np.ones(len(rows)), steps, songs_a_batch)[: len(losses)].sum(1)
-            sums += losses @ there, right.sum()
-        return dict(zip(("loss", "accuracy"), sums / len(order), strict=True))
-
-    def evaluate(
-        self,
-        songs: "Songs",
-        rows: np.ndarray,  # (k,) row numbers
-        size: int,  # songs at a time
-    ) -> dict[str, float]:  # val_loss, val_accuracy
-        "The mean loss, penalty included, and the accuracy."
-        sums, penalty = np.zeros(2), 0.0
-        for first in range(0, len(rows), size):
-            some = rows[first : first + size]
-            x = {name: _blocks(array[some], 1, size)[0] for name, array in songs.inputs.items()}
-            y, there = songs.labels[some].astype(np.int32), np.ones(len(some), np.float32)
-            loss, penalty, right = self.ask(x, _blocks(y, 1, size)[0], _blocks(there, 1, size)[0])
-            sums += float(loss), float(right)
-        loss, accuracy = sums / len(rows)
-        return {"val_loss": loss + float(penalty), "val_accuracy": accuracy}
-
-# %% ../nbs/api/51_training.ipynb #e1876d58
-_PROGRAMS: dict[str, QuickProgram] = {}  # by what networks of a kind have in common
-
-
-def quick_program(
-    model: keras.Model,  # compiled; `why_keras` has no objection
-) -> QuickProgram:  # of networks like it; the last few kinds of this process are kept
-    "The program for a kind of network, compiled when it is first called."
-    optimizer = model.optimizer.get_config() | {"name": None}
-    if isinstance(optimizer["learning_rate"], int | float):
-        optimizer["learning_rate"] = None  # one of the variables that are copied
-    about = [model.get_config(), type(model.optimizer).__name__, optimizer]
-    key = json.dumps(about, sort_keys=True, default=str)
-    program = _PROGRAMS.pop(key, None) or QuickProgram(model)
-    _PROGRAMS[key] = program
-    while len(_PROGRAMS) > 4:
-        _PROGRAMS.pop(next(iter(_PROGRAMS)))
-    return program
-
 # %% ../nbs/api/51_training.ipynb #a7021074
 EVALUATION_BATCH = 256  # songs at a time where nothing is learnt
 
@@ -817,7 +563,7 @@ def _say(
 
 def _fit_epoch(
     model: keras.Model,
-    program: QuickProgram | None,  # None: as Keras does it
+    program: FusedProgram | None,  # None: Keras trains
     songs: Songs,
     plan: Plan,
     epoch: int,  # from 0
@@ -836,12 +582,21 @@ def _fit_epoch(
         ).history
         return {name: logs[name][0] for name in SHOWN}
     try:
-        learnt = program.epoch(songs, order, plan.batch_size)
-    except _NotFinite as error:
-        program.give(model)
+        learnt = program.epoch(songs.inputs, songs.labels, order, plan.batch_size, songs.weights)
+    except NotFiniteError as error:
+        program.copy_to(model)
         raise _diverged(model, scratch, epoch, *error.args) from None
-    program.give(model)
-    return learnt | program.evaluate(songs, held_out, EVALUATION_BATCH)
+    program.copy_to(model)
+    return learnt | program.evaluate(songs.inputs, songs.labels, held_out, EVALUATION_BATCH)
+
+
+def _fallback_reason(model: keras.Model, songs: Songs, plan: Plan) -> str:
+    "Return why Keras trains the network itself; an empty string where the training is fused."
+    if plan.distribute:
+        return "the training is distributed"
+    if plan.precision != "float32":
+        return "the precision is mixed"
+    return fallback_reason(model, len(songs.rows["train"]), plan.epochs, plan.batch_size)
 
 
 def fit(
@@ -855,9 +610,9 @@ def fit(
     history = _load_state(model, scratch)
     if history and verbose:
         print(f"going on after epoch {len(history)}", flush=True)
-    program = None if why_keras(model, len(songs.rows["train"]), plan) else quick_program(model)
+    program = None if _fallback_reason(model, songs, plan) else fused_program(model)
     if program is not None:
-        program.take(model)
+        program.load_from(model)
     for epoch in range(len(history), plan.epochs):
         started, worked = time.perf_counter(), time.process_time()
         row = _fit_epoch(model, program, songs, plan, epoch, scratch)
@@ -935,7 +690,9 @@ def _as_asked(plan: Plan):
 
 def _kind() -> str:
     "What TensorFlow shares batches among."
-    return "GPU" if _has_gpu() else "CPU"
+    import tensorflow as tf
+
+    return "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
 
 
 def _network(songs: Songs, plan: Plan) -> keras.Model:
@@ -957,7 +714,7 @@ def compile_model(songs: Songs, plan: Plan) -> keras.Model:
         compiles = keras.config.backend() == "tensorflow" and plan.model == "lstm"
         model.compile(
             OPTIMIZERS[plan.optimizer](rate),
-            "sparse_categorical_crossentropy",
+            LOSS,
             metrics=["accuracy"],
             jit_compile=all(layer.supports_jit for layer in model.layers) if compiles else "auto",
         )
@@ -1004,7 +761,7 @@ def _write_results(
         np.save(folder / "idf.npy", songs.idf)
     if songs.scale is not None:
         write_json(songs.scale, folder / "scale.json")
-    why = why_keras(model, len(songs.rows["train"]), plan)
+    reason = _fallback_reason(model, songs, plan)
     cost = {
         "seconds": round(float(table.seconds.sum()), 2),
         "seconds_per_epoch": round(float(table.seconds.median()), 3),
@@ -1013,8 +770,8 @@ def _write_results(
         "train_rows": len(songs.rows["train"]),
         "epoch_kept": best_epoch(history) if plan.keep == "best" else len(history),
         "backend": keras.config.backend(),
-        "way": "keras" if why else "quick",
-        "why": why or "many steps in one call",
+        "way": "keras" if reason else "fused",
+        "why": reason or "many steps in one call",
     }
     write_json(cost, folder / "cost.json")
     write_json(songs.classes, folder / "classes.json")
@@ -1057,7 +814,7 @@ class TrainedModel:
     def cost(self) -> dict:
         """seconds, seconds_per_epoch (median), parameters, train_rows, epoch_kept, backend;
         `last_epoch`: seconds and processor_s (of all cores), when everything was compiled;
-        `way`: "quick" or "keras" (see `why_keras`), and `why`."""
+        `way`: "fused" or "keras" (see `layers.fallback_reason`), and `why`."""
         return json.loads((self.dir / "cost.json").read_text())
 
     @property
