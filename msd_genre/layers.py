@@ -248,7 +248,7 @@ class FusedLSTM(keras.layers.Layer):
 
     def __init__(
         self,
-        stacks: list[list[keras.layers.LSTM]],  # built, from the bottom; see `_can_fuse`
+        stacks: list[list[keras.layers.LSTM]],  # built, from the bottom
     ):
         super().__init__(name="_and_".join(stack[-1].name for stack in stacks) + "_fused")
         self.stacks, self.depth = stacks, len(stacks[0])
@@ -329,79 +329,34 @@ def _can_pool(
     return plain and own and bare and rises and convolution.activity_regularizer is None
 
 
-def _can_fuse(
-    layer: keras.layers.LSTM,
-) -> bool:
-    "Tell whether `FusedLSTM` may replace it."
-    unusual = (layer.stateful, layer.go_backwards, layer.return_state, layer.dropout,
-               layer.recurrent_dropout, layer.activity_regularizer)  # fmt: skip
-    functions = (layer.activation, layer.recurrent_activation)
-    own = functions == (keras.activations.tanh, keras.activations.sigmoid)
-    return layer.use_bias and own and not any(unusual)
-
-
 def _check_supported(model: keras.Model) -> None:
     "Raise `LayerError` for a layer that a clone might get wrong."
     if not hasattr(model, "operations"):
         raise LayerError(f"{model.name} is not a functional model")
     uses = {one["name"]: len(one["inbound_nodes"]) for one in model.get_config()["layers"]}
-    for operation in model.operations:
-        kind = type(operation)
+    usual = (True, keras.activations.tanh, keras.activations.sigmoid, *[False] * 3, 0, 0, None)
+    for layer in model.operations:
+        kind = type(layer)
         if kind not in _SUPPORTED:
-            raise LayerError(f"{operation.name} is a {kind.__name__}, which is not supported")
-        if operation.compute_dtype != "float32":
-            raise LayerError(f"{operation.name} computes in {operation.compute_dtype}")
-        if kind is keras.layers.LSTM and not _can_fuse(operation):
-            raise LayerError(f"{operation.name} is an LSTM with unusual settings")
-        if uses[operation.name] > 1:
-            raise LayerError(f"{operation.name} is used more than once")
+            raise LayerError(f"{layer.name} is a {kind.__name__}, which is not supported")
+        if layer.compute_dtype != "float32":
+            raise LayerError(f"{layer.name} computes in {layer.compute_dtype}")
+        if kind is keras.layers.LSTM and usual != (
+            layer.use_bias, layer.activation, layer.recurrent_activation, layer.stateful,
+            layer.go_backwards, layer.return_state, layer.dropout, layer.recurrent_dropout,
+            layer.activity_regularizer,
+        ):  # fmt: skip
+            raise LayerError(f"{layer.name} is an LSTM with unusual settings")
+        if uses[layer.name] > 1:
+            raise LayerError(f"{layer.name} is used more than once")
 
 # %% ../nbs/api/49_layers.ipynb #ly000020
-def _readers(
-    model: keras.Model,
-) -> dict[int, list]:  # id of a tensor -> the layers that read it; the model itself for an output
-    "Return which layers read each tensor."
-    readers = {}
-    for layer in model.layers:
-        if not isinstance(layer, keras.layers.InputLayer):
-            for tensor in keras.tree.flatten(layer.input):
-                readers.setdefault(id(tensor), []).append(layer)
-    for tensor in model.outputs:
-        readers.setdefault(id(tensor), []).append(model)
-    return readers
-
-
-def _only_reader(layer, readers: dict[int, list], kind: type):
+def _only_reader(model: keras.Model, layer, kind: type):
     "Return the only layer that reads this one's output, if it is of that kind; else None."
-    found = readers.get(id(layer.output), [])
-    return found[0] if len(found) == 1 and type(found[0]) is kind else None
-
-
-def _stacks(
-    model: keras.Model,
-    readers: dict[int, list],  # of `_readers`
-) -> list[list]:  # stacks of LSTM, from the bottom
-    "Return the LSTM layers that are read by nothing but the next one, as stacks."
-    stacks, inside = [], set()
-    for layer in model.layers:
-        if type(layer) is keras.layers.LSTM and id(layer) not in inside:
-            stack = [layer]
-            while above := _only_reader(stack[-1], readers, keras.layers.LSTM):
-                stack.append(above)
-            inside.update(map(id, stack))
-            stacks.append(stack)
-    return stacks
-
-
-def _fuse_stacks(layer, stacks: list[list], made: dict[int, object]) -> None:
-    "Fuse the stack that begins with this LSTM with those of its depth whose inputs are known."
-    own = next(stack for stack in stacks if stack[0] is layer)
-    same = [stack for stack in stacks if len(stack) == len(own) and id(stack[0].input) in made
-            and stack[0].input.shape[1] == layer.input.shape[1]
-            and id(stack[-1].output) not in made]  # fmt: skip
-    outputs = FusedLSTM(same)([made[id(stack[0].input)] for stack in same])
-    for stack, output in zip(same, outputs, strict=True):
-        made.update({id(one.output): output for one in stack})  # only the last one has a reader
+    readers = [other for other in model.layers
+               if any(x is layer.output for x in keras.tree.flatten(other.input))]
+    is_output = any(x is layer.output for x in model.outputs)
+    return readers[0] if [type(one) for one in readers] == [kind] and not is_output else None
 
 
 def fused_clone(
@@ -409,18 +364,25 @@ def fused_clone(
 ) -> keras.Model:  # the same function of the same inputs, over the same variables
     "Return the network for training on a processor. Raises `LayerError` if it cannot be fused."
     _check_supported(model)
-    readers = _readers(model)
-    stacks = _stacks(model, readers)
+    stacks: list[list] = []  # of LSTM, each but the first reading nothing but the one before
+    for layer in model.layers:
+        if type(layer) is keras.layers.LSTM:
+            below = [one for one in stacks if _only_reader(model, one[-1], type(layer)) is layer]
+            below[0].append(layer) if below else stacks.append([layer])
     made = {id(tensor): tensor for tensor in model.inputs}
     for layer in model.layers:
         if id(layer.output) in made:
             continue
-        if type(layer) is keras.layers.LSTM:
-            _fuse_stacks(layer, stacks, made)
-            continue
         fed = keras.tree.map_structure(lambda tensor: made[id(tensor)], layer.input)
-        if type(layer) is keras.layers.Conv1D:
-            pool = _only_reader(layer, readers, keras.layers.MaxPooling1D)
+        if type(layer) is keras.layers.LSTM:  # the first of a stack: with those of its depth
+            (own,) = (stack for stack in stacks if stack[0] is layer)
+            same = [one for one in stacks if len(one) == len(own) and id(one[0].input) in made
+                    and one[0].input.shape[1] == fed.shape[1] and id(one[-1].output) not in made]
+            outputs = FusedLSTM(same)([made[id(stack[0].input)] for stack in same])
+            for stack, output in zip(same, outputs, strict=True):
+                made.update({id(one.output): output for one in stack})  # the last has readers
+        elif type(layer) is keras.layers.Conv1D:
+            pool = _only_reader(model, layer, keras.layers.MaxPooling1D)
             if pool is None or not _can_pool(layer, pool):
                 raise LayerError(f"{layer.name} is a convolution without a plain max pool after it")
             made[id(layer.output)] = made[id(pool.output)] = WinogradConvPool(layer, pool)(fed)
@@ -523,6 +485,12 @@ def _variables(model: keras.Model, optimizer: keras.Optimizer) -> list:
     return [*own.values(), *optimizer.variables]
 
 
+def _assign(variables: list, values: list) -> None:
+    "Give each variable its value: an array, or another variable."
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(np.array(value))
+
+
 def _blocks(
     array: np.ndarray,  # (n, ...)
     steps: int,
@@ -548,25 +516,16 @@ class FusedProgram:
         self.train_step = _train_step(clone, self.optimizer, self.model.trainable_variables)
         self.eval_step = _eval_step(clone)
 
-    @property
-    def state(self) -> list[np.ndarray]:
-        "The value of each variable."
-        return [np.array(v) for v in _variables(self.model, self.optimizer)]
-
-    @state.setter
-    def state(self, values: list) -> None:
-        for variable, value in zip(_variables(self.model, self.optimizer), values, strict=True):
-            variable.assign(value)
+        self.variables = _variables(self.model, self.optimizer)
 
     def load_from(self, model: keras.Model) -> None:
         "Continue from the state of another network of the same kind."
         model.optimizer.build(model.trainable_variables)
-        self.state = _variables(model, model.optimizer)
+        _assign(self.variables, _variables(model, model.optimizer))
 
     def copy_to(self, model: keras.Model) -> None:
         "Give another network of the same kind the state of this one."
-        for variable, value in zip(_variables(model, model.optimizer), self.state, strict=True):
-            variable.assign(value)
+        _assign(_variables(model, model.optimizer), self.variables)
 
     def epoch(
         self,
@@ -586,7 +545,7 @@ class FusedProgram:
             arrays = labels[rows].astype(np.int32), mask, weight
             x = {name: _blocks(array[rows], steps, size) for name, array in inputs.items()}
             batches = [x, *(_blocks(array, steps, size) for array in arrays)]
-            n, before = np.int32(math.ceil(len(rows) / size)), self.state
+            n, before = np.int32(math.ceil(len(rows) / size)), list(map(np.array, self.variables))
             losses, right = (a.numpy()[:n].astype(float) for a in self.train_step(n, *batches))
             if not np.isfinite(losses).all():
                 batch = int(np.argmin(np.isfinite(losses)))
@@ -599,9 +558,9 @@ class FusedProgram:
     def _go_back(self, before: list[np.ndarray], batch: int, batches: list) -> None:
         "Restore finite weights; the update before the bad batch may be the one that spoilt them."
         for done in (batch, max(batch - 1, 0)):
-            self.state = before
+            _assign(self.variables, before)
             self.train_step(np.int32(done), *batches)
-            if all(np.isfinite(value).all() for value in self.state):
+            if all(np.isfinite(variable).all() for variable in self.variables):
                 break
 
     def evaluate(

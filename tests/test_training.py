@@ -2,8 +2,6 @@
 
 import gc
 import shlex
-import subprocess
-import sys
 import weakref
 
 import h5py
@@ -112,7 +110,7 @@ def test_it_learns_and_writes_what_others_read(run, cnn):
     assert cnn.history.loss.iloc[-1] < cnn.history.loss.iloc[0]
     assert cnn.classes == ["Jazz", "Metal", "Rock"]
     assert cnn.cost["parameters"] == cnn.load().count_params()
-    assert cnn.cost["train_rows"] == 3 * 45 and cnn.cost["epoch_kept"] == 4
+    assert cnn.cost["train_rows"] == 3 * 45
     for part, songs in {"validation": 23, "test": 22}.items():
         rows = cnn.predictions[cnn.predictions.part == part]
         assert len(rows) == songs
@@ -124,7 +122,7 @@ def test_it_learns_and_writes_what_others_read(run, cnn):
 
 def test_the_embedding_is_that_of_the_saved_network(run, cnn):
     table = cnn.embedding
-    places = training.embed(cnn.load(), load_inputs(run, table.track_id))
+    _, places = training.predict(cnn.load(), load_inputs(run, table.track_id))
     assert places.shape == (len(table), 50)
     np.testing.assert_allclose(places, table.filter(regex="^e_"), atol=1e-4)
 
@@ -189,38 +187,12 @@ def test_a_training_lets_go_of_its_songs(new_run, monkeypatch):
     assert len(held) > 2 and not [one for one in held if one() is not None]
 
 
-def test_batches_of_songs_that_nobody_kept_say_so(new_run):
-    batches = training.Batches(training.load_songs(new_run, training.Plan("baseline")),
-                               np.arange(4), 2)  # fmt: skip
-    gc.collect()
-    with pytest.raises(TrainingError, match="keep them in a variable"):
-        batches[0]
-
-
 def test_what_an_attempt_with_other_choices_left_is_not_gone_on_with(new_run, cnn, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt(patch, 2)
         with pytest.raises(KeyboardInterrupt):
             train(new_run, "cnn", **CHOICES, learning_rate=0.5)
     same_bits(train(new_run, "cnn", **CHOICES), cnn)
-
-
-def test_best_weights_are_those_of_the_lowest_validation_loss(new_run, monkeypatch):
-    choices = CHOICES | {"keep": "best", "learning_rate": 0.3, "epochs": 3, "batch_size": 45}
-    with monkeypatch.context() as patch:
-        interrupt(patch, 2)
-        with pytest.raises(KeyboardInterrupt):
-            train(new_run, "baseline", **choices | {"sizes": {"dense_units": (8,)}})
-    best = train(new_run, "baseline", **choices | {"sizes": {"dense_units": (8,)}})
-    kept = best.cost["epoch_kept"]
-    assert kept == 1 + best.history.val_loss.argmin()
-    assert kept < 3, "the last epoch came out best: this test sees nothing"
-    model, songs = best.load(), training.load_songs(new_run, training.Plan("baseline"))
-    loss, accuracy = model.evaluate(
-        training.Batches(songs, songs.rows["validation"], 64), verbose=0
-    )
-    assert loss == pytest.approx(best.history.val_loss[kept - 1], rel=1e-5)
-    assert accuracy == pytest.approx(best.history.val_accuracy[kept - 1])
 
 
 def test_as_coded_has_an_output_for_every_genre_and_copies_in_validation(run):
@@ -326,7 +298,6 @@ def test_lyrics_of_another_store_are_named(new_run):
         ({"scaling": "minmax"}, "scaling is 'minmax', not one of none, standard"),
         ({"outputs": "all"}, "outputs is 'all', not one of learnt, catalog"),
         ({"tag": "a-b"}, "tag is 'a-b': it may hold letters and digits"),
-        ({"keep": "first"}, "keep is 'first', not one of last, best"),
         ({"epochs": 0}, "epochs is 0: it must be 1 or more"),
         ({"batch_size": 0}, "batch_size is 0: it must be 1 or more"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0: it must be above 0"),
@@ -594,39 +565,6 @@ def test_a_corpus_that_fills_the_memory_is_read_from_the_store_with_the_same_bit
     with pytest.raises(TrainingError, match="they stay in the store, where they cannot be scaled"):
         training.load_songs(new_run, training.Plan("cnn", scaling="standard"))
     same_bits(train(new_run, "cnn", **CHOICES), cnn)
-
-
-def test_mixed_precision_is_taken_when_asked_for_and_leaves_an_ordinary_network(new_run):
-    mixed = train(new_run, "cnn", **CHOICES | {"epochs": 2}, precision="mixed_bfloat16")
-    assert (mixed.cost["way"], mixed.cost["why"]) == ("keras", "the precision is mixed")
-    assert {layer.dtype_policy.name for layer in mixed.load().layers} == {"float32"}
-    assert keras.config.dtype_policy().name == "float32"
-    validate_predictions(mixed.predictions.query("part == 'test'"))
-
-
-SHARED = """
-import sys
-import numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from msd_genre import training
-rng, n = np.random.default_rng(0), 24
-inputs = {"chroma": rng.random((n, 20, 12), dtype="float32"),
-          "timbre": rng.random((n, 20, 12), dtype="float32"),
-          "lyrics": rng.random((n, 5), dtype="float32")}
-songs = training.Songs(["a", "b"], np.arange(n).astype(str), np.array(["a", "b"] * 12),
-                       {"train": np.arange(n), "validation": np.arange(n)}, inputs, None, None)
-plan = training.Plan("baseline", batch_size=8, epochs=10_000, distribute=True)
-model = training.compile_model(songs, plan)
-assert model.distribute_strategy.num_replicas_in_sync == 2
-logs = model.fit(training.Batches(songs, np.arange(n), 8), verbose=0).history
-assert np.isfinite(logs["loss"][0])
-"""
-
-
-def test_batches_are_shared_among_devices_when_asked_for():
-    run = subprocess.run([sys.executable, "-c", SHARED], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize("way", ["keras", "fused"])
