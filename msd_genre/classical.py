@@ -254,14 +254,15 @@ def _build(
     songs = load_songs(run, np.unique(split["track_id"].to_numpy(str)))
     learnt = split.loc[split["part"] == "train", "track_id"].to_numpy(str)
     asked = {part: expand(split, part, seed=None).astype(str) for part in ("validation", "test")}
-    parts = {part: songs.take(np.searchsorted(songs.track_ids, track_ids))
+    parts = {part: songs.take(np.asarray(np.searchsorted(songs.track_ids, track_ids)))
              for part, track_ids in (asked | {"train": learnt}).items()}
     check_fitted(split, parts["train"].track_ids, f"the baseline {name}")
     classes, begun = np.unique(parts["train"].genres), time.perf_counter()
     with threadpool_limits(1):  # sums in one order; and more threads wait for each other here
         if name == "fusion":
             model, seconds = _fused(run, protocol, fold, seed, seen, share)
-            n_parameters, predict = model.size, model.predict_proba
+            n_parameters = model.size
+            predict: Callable[[Songs], np.ndarray] = model.predict_proba
         else:
             model, n_parameters, predict = _learn(run, name, parts, classes, seen, seed)
             seconds = time.perf_counter() - begun

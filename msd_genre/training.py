@@ -162,7 +162,8 @@ def load_inputs(
             inputs[name] = word_inputs(counts[rows], weighting, idf)
         elif name == "segments":
             keys = songs.set_index("track_id").key.loc[track_ids].to_numpy(int)
-            inputs[name] = segment_inputs(*(_take(store, one, rows) for one in FRAMES), keys)
+            chroma, timbre, start_s = (_take(store, one, rows) for one in FRAMES)
+            inputs[name] = segment_inputs(chroma, timbre, start_s, keys)
         else:
             inputs[name] = statistic_inputs(statistics, name)
     return inputs
@@ -189,7 +190,7 @@ _OTHER_DEFAULTS = {"weighting": "tfidf", "outputs": "learnt", "scaling": "standa
 class Plan:
     "Everything that decides what comes out of a training, besides the data."
 
-    model: str  # of `models.MODELS` or `models.OWN`
+    model: str  # baseline, cnn, lstm, transformer or joint
     variant: str = "as_written"  # of `models.variants(model)`
     protocol: str = "artist"  # of the split
     fold: int = 0  # of the split
@@ -731,7 +732,7 @@ def _trained_alike(
 
 def train(
     run: Run,  # has `catalog.parquet`, `features/`, `lyrics/` and `split.parquet`
-    model: str,  # of `models.MODELS` or `models.OWN`
+    model: str,  # baseline, cnn, lstm, transformer or joint
     variant: str = "as_written",  # of `models.variants(model)`
     *,
     any_tag: bool = False,  # take a training that is there and differs in its `tag` alone
