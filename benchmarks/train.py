@@ -1,18 +1,19 @@
-"""Training an epoch: our way beside the write-up's layers written plainly in Keras, in one process.
+"""Training an epoch: the fused training next to the best that Keras itself offers, in one process.
 
 Arrays of the shape of songs (19,000 rows of 300 segments), the networks as coded, batches of 10 and
-of 64. Both sides make the same updates of the same networks in the same order; they take turns, and
-the median of the rounds is kept. A round may take a part of the epoch (`--songs`), since a step
-costs the same wherever it stands; seconds are given for the whole epoch. Processor time is kept
-beside the clock's, since other work on the machine changes the one less than the other; and beside
-the CNN, what the products of its matrices cost by themselves. Then one process a side holds
-`--corpus` songs, trains for some steps and reports the most memory it had.
+of 64. Keras trains by `fit` on arrays in memory, plainly and with 16 steps per execution; the LSTM
+also with XLA, which makes the CNN slower. All sides make the same updates of the same networks in
+the same order; they take turns, and the median of the rounds is kept. The ratio is that of the
+fastest Keras setup. A round may take a part of the epoch (`--rows`), since the cost of a step does
+not depend on its place; seconds are given for the whole epoch. Processor time is recorded next to
+wall time, since other work on the machine changes it less; and for the CNN, the time that the
+products of its matrices take by themselves. Then one process per side loads `--corpus` songs,
+trains for some steps and reports its peak memory.
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -24,6 +25,19 @@ from record import medians, write_record
 
 EPOCH, GENRES, WORDS = 19_000, 18, 300  # songs, outputs and length of a lyric vector, as coded
 CASES = [("cnn", 10), ("cnn", 64), ("lstm", 10), ("lstm", 64)]
+ROWS = {"cnn": EPOCH, "lstm": 5_000}  # of a round
+KERAS = {  # setup -> how Keras compiles the network
+    "arrays": {},
+    "16 steps": {"steps_per_execution": 16},
+    "XLA": {"jit_compile": True},
+    "XLA, 16 steps": {"jit_compile": True, "steps_per_execution": 16},
+}
+FUSED = "fused"
+
+
+def setups(network: str) -> list[str]:
+    "Return the sides of a comparison; Keras with XLA for the LSTM only."
+    return [*(one for one in KERAS if network == "lstm" or "XLA" not in one), FUSED]
 
 
 def invented(n: int):
@@ -42,62 +56,73 @@ def invented(n: int):
 
 
 class Side:
-    "One way of training one network; `epoch` goes on from where it was."
+    "One way of training one network; `measure` continues from the last state."
 
-    def __init__(self, side: str, name: str, size: int, songs):
+    def __init__(self, setup: str, network: str, size: int, songs, rows: int):
         import keras
 
-        from msd_genre import training
+        from msd_genre import layers, training
 
-        self.side, self.size, self.songs = side, size, songs
-        self.plan = training.Plan(name, "as_coded", batch_size=size)
-        self.model = training.compile_model(songs, self.plan)
+        self.size, self.songs, self.program = size, songs, None
+        self.model = training.compile_model(
+            songs, training.Plan(network, "as_coded", batch_size=size))
+        options = {"jit_compile": False} | KERAS.get(setup, {})
         self.model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy",
-                           metrics=["accuracy"], jit_compile=False)  # fmt: skip
+                           metrics=["accuracy"], **options)  # fmt: skip
         started, used = time.perf_counter(), time.process_time()
-        if side == "ours":
-            self.program = training.quick_program(self.model)
-            self.program.take(self.model)
-        self.epoch(np.arange(size))  # traces and compiles
+        if setup == FUSED:
+            self.program = layers.fused_program(self.model)
+            self.program.load_from(self.model)
+        whole_calls = 16 * size  # then the last batch: all shapes are traced and compiled
+        self.measure(np.arange(min(rows, whole_calls + rows % size)))
         self.start_s = time.perf_counter() - started, time.process_time() - used
 
-    def epoch(self, rows: np.ndarray) -> float:
-        "Learn from these rows; the loss."
-        from msd_genre.training import Batches
-
-        if self.side == "ours":
-            return self.program.epoch(self.songs, rows, self.size)["loss"]
-        batches = Batches(self.songs, rows, self.size)
-        return self.model.fit(batches, shuffle=False, verbose=0).history["loss"][0]
-
     def measure(self, rows: np.ndarray) -> dict:
-        "Seconds of an epoch, by the clock and of processor time."
-        started, used = time.perf_counter(), time.process_time()
-        loss = self.epoch(rows)
-        share = EPOCH / len(rows)
-        return {"seconds": (time.perf_counter() - started) * share,
-                "cpu_s": (time.process_time() - used) * share, "loss": loss}  # fmt: skip
+        "Train on these rows; return wall and processor seconds of a whole epoch, and the loss."
+        import keras
+
+        inputs, labels, marks = self.songs.inputs, self.songs.labels, []
+
+        def mark(*_: object) -> None:
+            marks.append((time.perf_counter(), time.process_time()))
+
+        if self.program is None:  # what `fit` does once before its first epoch is not counted
+            x, y = {name: array[rows] for name, array in inputs.items()}, labels[rows]
+            clock = keras.callbacks.LambdaCallback(on_epoch_begin=mark, on_epoch_end=mark)
+            logs = self.model.fit(x, y, batch_size=self.size, shuffle=False, verbose=0,
+                                  callbacks=[clock]).history  # fmt: skip
+            loss = logs["loss"][0]
+        else:
+            mark()
+            loss = self.program.epoch(inputs, labels, rows, self.size)["loss"]
+            mark()
+        (started, used), (ended, worked) = marks
+        whole = EPOCH / len(rows)
+        return {"seconds": (ended - started) * whole, "cpu_s": (worked - used) * whole,
+                "loss": loss}  # fmt: skip
 
 
-def compare(name: str, size: int, songs, n: int, rounds: int) -> dict:
-    "Both sides in turn over the first `n` songs."
-    sides = {side: Side(side, name, size, songs) for side in ("plain", "ours")}
+def compare(network: str, size: int, songs, n: int, rounds: int) -> dict:
+    "Measure all sides in turn on `n` songs; `best_keras` is the fastest setup by wall time."
+    sides = {setup: Side(setup, network, size, songs, n) for setup in setups(network)}
     order = np.random.default_rng(2).permutation(len(songs.track_ids))[:n]
-    runs = {side: [] for side in sides}
+    runs = {setup: [] for setup in sides}
     for _ in range(rounds):
-        for side, one in sides.items():
-            runs[side].append(one.measure(order))
-    cell = {"network": name, "batch": size, "songs": n, "rounds": rounds}
+        for setup, side in sides.items():
+            runs[setup].append(side.measure(order))
+    cell = {"network": network, "batch": size, "rows": n, "rounds": rounds}
     for value in ("seconds", "cpu_s"):
-        seen = {side: [run[value] for run in own] for side, own in runs.items()}
-        middle = medians(seen)
-        cell |= {f"{side}_{value}": round(middle[side], 2) for side in seen}
-        cell[f"ratio_{value}"] = round(middle["plain"] / middle["ours"], 2)
-        cell[f"runs_{value}"] = {side: [round(v, 2) for v in own] for side, own in seen.items()}
-    if name == "cnn":
-        cell["products_s"] = products(sides["plain"].model, size)
-    cell["loss"] = {side: [round(run["loss"], 4) for run in own] for side, own in runs.items()}
-    cell["start_s"] = {side: [round(v, 1) for v in one.start_s] for side, one in sides.items()}
+        each = {setup: [round(run[value], 2) for run in own] for setup, own in runs.items()}
+        cell |= {value: medians(each), f"runs_{value}": each}
+    seconds = cell["seconds"]
+    best = min((setup for setup in sides if setup != FUSED), key=lambda setup: seconds[setup])
+    cell["best_keras"] = best
+    for value in ("seconds", "cpu_s"):
+        cell[f"ratio_{value}"] = round(cell[value][best] / cell[value][FUSED], 2)
+    if network == "cnn":
+        cell["products_s"] = products(sides[best].model, size)
+    cell["loss"] = {setup: [round(run["loss"], 4) for run in own] for setup, own in runs.items()}
+    cell["start_s"] = {setup: [round(v, 1) for v in side.start_s] for setup, side in sides.items()}
     return cell
 
 
@@ -127,55 +152,55 @@ def products(model, size: int) -> dict[str, float]:
     return took
 
 
-def hold(side: str, n: int) -> None:
-    "Train on so many songs for some steps and print the most memory that this process had, in GB."
-    one = Side(side, "cnn", 10, invented(n))
-    one.epoch(np.random.default_rng(3).permutation(n)[:2_000])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux: KiB
-    print(json.dumps(round(peak, 2)))
+def hold(setup: str, n: int) -> None:
+    "Train on `n` songs for some steps and print the peak memory of this process in GB."
+    side = Side(setup, "cnn", 10, invented(n), n)
+    side.measure(np.random.default_rng(3).permutation(n)[:2_000])
+    status = Path("/proc/self/status").read_text()  # `getrusage` would include the parent's peak
+    peak_kib = int(status.partition("VmHWM:")[2].split()[0])
+    print(json.dumps(round(peak_kib * 1024 / 1e9, 2)))
 
 
 def memory(n: int) -> dict[str, float]:
-    "The most memory of each side, in GB, each in a process of its own."
-    found = {}
-    for side in ("plain", "ours"):
-        done = subprocess.run([sys.executable, __file__, "--hold", side, "--corpus", str(n)],
+    "Return the peak memory of each side of the CNN in GB, each in its own process."
+    peaks = {}
+    for setup in ("arrays", FUSED):
+        done = subprocess.run([sys.executable, __file__, "--hold", setup, "--corpus", str(n)],
                               check=True, capture_output=True, text=True)  # fmt: skip
-        found[side] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        peaks[setup] = json.loads(done.stdout.splitlines()[-1])
+    return peaks
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--songs", type=int, default=EPOCH, help="of the epoch, in a CNN's round")
-    options.add_argument("--lstm-songs", type=int, default=2_000, help="in an LSTM's round")
+    options.add_argument("--rows", type=int, help=f"in a round; default {ROWS}")
     options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--corpus", type=int, default=32_648, help="songs held for the memory")
+    options.add_argument("--corpus", type=int, default=32_648, help="songs loaded for the memory")
     options.add_argument("--cases", nargs="+", help="such as cnn-10; default: all, and recorded")
-    options.add_argument("--hold", choices=["plain", "ours"], help=argparse.SUPPRESS)
+    options.add_argument("--hold", choices=["arrays", FUSED], help=argparse.SUPPRESS)
     given = options.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if given.hold:
         return hold(given.hold, given.corpus)
-    songs, cells = invented(max(given.songs, given.lstm_songs)), []
-    for name, size in CASES:
-        if given.cases and f"{name}-{size}" not in given.cases:
+    songs, cells = invented(given.rows or max(ROWS.values())), []
+    for network, size in CASES:
+        if given.cases and f"{network}-{size}" not in given.cases:
             continue
-        n = given.lstm_songs if name == "lstm" else given.songs
-        cells.append(compare(name, size, songs, n, given.rounds))
+        cells.append(compare(network, size, songs, given.rows or ROWS[network], given.rounds))
         print({k: v for k, v in cells[-1].items() if not isinstance(v, dict)}, flush=True)
+    table = pd.DataFrame([{"network": cell["network"], "batch": cell["batch"], **cell["seconds"],
+                           "ratio": cell["ratio_seconds"]} for cell in cells])  # fmt: skip
+    print("\n" + table.to_string(index=False))
     if given.cases:
         print("nothing recorded: only a run of all cases is")
         return None
     peak_gb = memory(given.corpus)
-    columns = ["network", "batch", "plain_seconds", "ours_seconds", "ratio_seconds", "plain_cpu_s",
-               "ours_cpu_s", "ratio_cpu_s"]  # fmt: skip
-    print("\n" + pd.DataFrame(cells)[columns].to_string(index=False))
-    print(f"most memory at {given.corpus:,} songs: {peak_gb}")
-    main_case = cells[0]
-    write_record("train", reference=main_case["plain_seconds"], ours=main_case["ours_seconds"],
-                 unit="s", n=EPOCH, faster_is="less", cells=cells, peak_gb=peak_gb,
-                 corpus=given.corpus, load=[round(v, 1) for v in os.getloadavg()])  # fmt: skip
+    print(f"peak memory with {given.corpus:,} songs: {peak_gb}")
+    first = cells[0]
+    write_record("train", reference=first["seconds"][first["best_keras"]],
+                 ours=first["seconds"][FUSED], unit="s", n=EPOCH, faster_is="less", cells=cells,
+                 peak_gb=peak_gb, corpus=given.corpus,
+                 load=[round(v, 1) for v in os.getloadavg()])  # fmt: skip
 
 
 if __name__ == "__main__":

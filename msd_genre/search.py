@@ -81,28 +81,23 @@ def with_choices(
 
 
 # %% ../nbs/api/52_search.ipynb #2125f05a
-def _macro_f1(model, songs, part: str = "validation") -> float:
-    "Of a network on a part."
-    rows = np.unique(songs.rows[part])
-    chances, _ = predict(model, {name: array[rows] for name, array in songs.inputs.items()})
-    answers = np.array(songs.classes)[chances.argmax(axis=1)]
-    return float(f1_score(songs.genres[rows], answers, average="macro", zero_division=0))
-
-
-def _rungs(epochs: int) -> list[int]:
-    "After how many epochs a trial is looked at: a quarter, a half, all."
-    return sorted({math.ceil(epochs / 4), math.ceil(epochs / 2), epochs})
+def _macro_f1(model, songs) -> float:
+    "Return the macro-F1 of a network on the validation part."
+    rows = np.unique(songs.rows["validation"])
+    probabilities, _ = predict(model, {name: array[rows] for name, array in songs.inputs.items()})
+    predicted = np.array(songs.classes)[probabilities.argmax(axis=1)]
+    return float(f1_score(songs.genres[rows], predicted, average="macro", zero_division=0))
 
 
 def _try(run: Run, plan: Plan, space: dict, scratch: Path, trial: optuna.Trial) -> float:
     "Train one setting; raises `TrialPruned` where it is poor. A loss that is not finite counts 0."
-    asked = with_choices(plan, propose(trial, space))
-    songs, folder = load_songs(run, asked), scratch / f"trial-{trial.number}"
+    plan = with_choices(plan, propose(trial, space))
+    songs, folder = load_songs(run, plan), scratch / f"trial-{trial.number}"
     folder.mkdir(exist_ok=True)
-    model = compile_model(songs, asked)
+    model = compile_model(songs, plan)
     try:
-        for rung in _rungs(asked.epochs):
-            fit(model, songs, replace(asked, epochs=rung), folder, verbose=False)
+        for rung in sorted({math.ceil(plan.epochs / 4), math.ceil(plan.epochs / 2), plan.epochs}):
+            fit(model, songs, replace(plan, epochs=rung), folder, verbose=False)
             score = _macro_f1(model, songs)
             trial.report(score, rung)
             if trial.should_prune():
@@ -116,22 +111,20 @@ def _try(run: Run, plan: Plan, space: dict, scratch: Path, trial: optuna.Trial) 
 
 
 def _search(run: Run, name: str, plan: Plan, space: dict, n_trials: int, path: Path) -> None:
-    "All trials, from where the journal ends; writes the table."
+    "Run the trials that the journal lacks, and write the table."
     scratch = run.scratch(name)
     journal = JournalFileBackend(str(scratch / "journal.log"))
     storage = optuna.storages.JournalStorage(journal)
     over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    prune = optuna.pruners.MedianPruner(n_startup_trials=3)
     study = optuna.create_study(storage=storage, study_name="search", direction="maximize",
-                                pruner=prune, load_if_exists=True)  # fmt: skip
+                                pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
+                                load_if_exists=True)  # fmt: skip
     while (done := len(study.get_trials(states=over))) < n_trials:
-        sampler = optuna.samplers.TPESampler(seed=plan.seed * 10_000 + done, n_startup_trials=5)
-        study = optuna.load_study(study_name="search", storage=storage, sampler=sampler,
-                                  pruner=prune)  # fmt: skip
+        seed = plan.seed * 10_000 + done
+        study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
         study.optimize(partial(_try, run, plan, space, scratch), n_trials=1)
-    rows = [trial.params | {"macro_f1": trial.intermediate_values[max(trial.intermediate_values)]
-                            if trial.intermediate_values else 0.0,
+    rows = [trial.params | {"macro_f1": max(trial.intermediate_values.items(), default=(0, 0.0))[1],
                             "epochs_done": max(trial.intermediate_values, default=0),
                             "stopped": trial.state == optuna.trial.TrialState.PRUNED,
                             "error": trial.user_attrs.get("error", "")}
@@ -168,4 +161,3 @@ def best_setting(
     "The settings of the trial with the highest macro-F1 among those that were not stopped."
     best = trials[~trials["stopped"]].nlargest(1, "macro_f1").iloc[0]
     return {name: getattr(best[name], "item", lambda name=name: best[name])() for name in space}
-

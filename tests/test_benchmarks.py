@@ -24,6 +24,19 @@ def test_a_record_says_what_was_measured_on_what(name):
     assert record["ratio"] == pytest.approx(better, abs=0.01)
 
 
+def test_training_is_compared_with_the_fastest_setup_of_keras():
+    """By `fit` on arrays, with XLA for the LSTM alone; the ratio is that of the fastest."""
+    record = json.loads((ROOT / "results" / "benchmarks" / "train.json").read_text())
+    keras = {"cnn": {"arrays", "16 steps"},
+             "lstm": {"arrays", "16 steps", "XLA", "XLA, 16 steps"}}  # fmt: skip
+    for cell in record["cells"]:
+        assert set(cell["seconds"]) == keras[cell["network"]] | {"fused"}
+        fastest = min(cell["seconds"][setup] for setup in keras[cell["network"]])
+        assert cell["seconds"][cell["best_keras"]] == fastest
+        assert cell["ratio_seconds"] == pytest.approx(fastest / cell["seconds"]["fused"], abs=0.01)
+    assert record["reference"] == record["cells"][0]["seconds"][record["cells"][0]["best_keras"]]
+
+
 def test_a_build_is_measured_with_its_memory(demo_corpus, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from build_scaling import measure

@@ -1,4 +1,4 @@
-"Quick layers: the same function, gradient and penalty as Keras' own; what they refuse."
+"Fused layers: the same function, gradient and penalty as Keras' own; what is not supported."
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from msd_genre import layers
-from msd_genre.layers import LayerError, quick_twin
+from msd_genre.layers import LayerError, fused_clone
 from msd_genre.models import build_model
 
 L = keras.layers
@@ -15,16 +15,11 @@ L = keras.layers
 @pytest.mark.parametrize(("outputs", "taps"), [(4, 4), (2, 3), (6, 3), (1, 5), (5, 1)])
 def test_tiles_give_the_values_of_a_convolution(outputs, taps):
     rng = np.random.default_rng(0)
-    of_outputs, of_kernel, of_input = layers.tile_matrices(outputs, taps)
+    of_outputs, of_kernel, of_input = layers.winograd_matrices(outputs, taps)
     frames, kernel = rng.normal(size=outputs + taps - 1), rng.normal(size=taps)
     values = of_outputs @ ((of_kernel @ kernel) * (of_input @ frames))
     assert len(of_input) == outputs + taps - 1, "as few products as there can be"
     np.testing.assert_allclose(values, np.correlate(frames, kernel), atol=1e-5)
-
-
-def test_a_tile_that_needs_too_many_points_is_named():
-    with pytest.raises(LayerError, match="a tile of 9 inputs, expected at most 8"):
-        layers.tile_matrices(6, 4)
 
 
 def answers_and_gradients(model, x, pull):
@@ -41,20 +36,20 @@ def answers_and_gradients(model, x, pull):
 
 
 def same_function(model, atol=2e-4):
-    "The twin of a network says the same and has the same gradients, at inputs of size 1."
-    rng, twin = np.random.default_rng(1), quick_twin(model)
+    "The fused clone has the same outputs and the same gradients, at inputs of size 1."
+    rng, clone = np.random.default_rng(1), fused_clone(model)
     for v in model.trainable_variables:
         v.assign(v + rng.normal(0, 0.1, v.shape))  # no bias stays 0
     x = [rng.normal(size=(3, *one.shape[1:])).astype("float32") for one in model.inputs]
     pull = [rng.normal(size=(3, *one.shape[1:])).astype("float32") for one in model.outputs]
-    (said, found), (own, expected) = (answers_and_gradients(m, x, pull) for m in (twin, model))
+    (said, found), (own, expected) = (answers_and_gradients(m, x, pull) for m in (clone, model))
     for ours, theirs in zip(said, own, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=atol)
     assert found.keys() == expected.keys()
     for name in expected:
         scale = max(1, abs(expected[name]).max())
         np.testing.assert_allclose(found[name] / scale, expected[name] / scale, atol=atol)
-    return twin
+    return clone
 
 
 @pytest.mark.parametrize(
@@ -69,8 +64,8 @@ def same_function(model, atol=2e-4):
 def test_convolution_and_pool_are_those_of_keras(time, channels, taps, pool, activation):
     x = keras.Input((time, channels))
     convolved = L.Conv1D(5, taps, activation=activation)(x)
-    twin = same_function(keras.Model([x], [L.MaxPooling1D(pool)(convolved)]))
-    assert [type(layer).__name__ for layer in twin.layers] == ["InputLayer", "ConvPool"]
+    clone = same_function(keras.Model([x], [L.MaxPooling1D(pool)(convolved)]))
+    assert [type(layer).__name__ for layer in clone.layers] == ["InputLayer", "WinogradConvPool"]
 
 
 @pytest.mark.parametrize(("depth", "sequences"), [(1, False), (2, True), (3, False)])
@@ -81,8 +76,8 @@ def test_stacks_of_lstm_are_those_of_keras(depth, sequences):
         for k in range(depth):
             x = L.LSTM(3 + k, return_sequences=k < depth - 1 or sequences)(x)
         outputs.append(x)
-    twin = same_function(keras.Model(inputs, outputs))
-    assert sum(isinstance(layer, layers.LSTMStacks) for layer in twin.layers) == 1
+    clone = same_function(keras.Model(inputs, outputs))
+    assert sum(isinstance(layer, layers.FusedLSTM) for layer in clone.layers) == 1
 
 
 def test_attention_over_an_lstm_and_lstm_of_other_lengths_are_followed():
@@ -93,18 +88,18 @@ def test_attention_over_an_lstm_and_lstm_of_other_lengths_are_followed():
     weights = L.Softmax(axis=1)(L.Dense(1)(upper))
     heard = L.Flatten()(L.Dot(axes=1)([weights, upper]))
     model = keras.Model([one, other], [heard, L.GlobalMaxPooling1D()(lower), L.LSTM(2)(other)])
-    twin = same_function(model)
-    assert sum(isinstance(layer, layers.LSTMStacks) for layer in twin.layers) == 3
+    clone = same_function(model)
+    assert sum(isinstance(layer, layers.FusedLSTM) for layer in clone.layers) == 3
 
 
 @pytest.mark.parametrize("name", ["baseline", "cnn", "lstm"])
-def test_the_twin_of_each_network_shares_variables_and_penalties(name):
+def test_the_clone_of_each_network_shares_variables_and_penalties(name):
     sizes = {"cnn": {"filters": (4, 4), "pools": (4, 2)}}.get(name, {})
     model = build_model(name, 3, n_frames=40, lyric_dim=7, variant="as_coded", **sizes)
-    twin = quick_twin(model)
-    assert {id(v) for v in twin.variables} == {id(v) for v in model.variables}
-    assert len(twin.losses) == len(model.losses) == 8
-    assert float(sum(twin.losses)) == pytest.approx(float(sum(model.losses)), rel=1e-5)
+    clone = fused_clone(model)
+    assert {id(v) for v in clone.variables} == {id(v) for v in model.variables}
+    assert len(clone.losses) == len(model.losses) == 8
+    assert float(sum(clone.losses)) == pytest.approx(float(sum(model.losses)), rel=1e-5)
 
 
 def test_penalties_of_what_is_replaced_are_kept():
@@ -112,9 +107,9 @@ def test_penalties_of_what_is_replaced_are_kept():
     convolve = L.Conv1D(3, 4, kernel_regularizer="l2")
     read = L.LSTM(3, kernel_regularizer="l1", bias_regularizer="l2")
     model = keras.Model(x, read(L.MaxPooling1D(2)(convolve(x))))
-    twin = quick_twin(model)
+    clone = fused_clone(model)
     assert len(model.losses) == 3
-    assert float(sum(twin.losses)) == pytest.approx(float(sum(model.losses)), rel=1e-5)
+    assert float(sum(clone.losses)) == pytest.approx(float(sum(model.losses)), rel=1e-5)
 
 
 def network(*chain, frames=20):
@@ -136,11 +131,11 @@ def used_twice():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (network(Own(3, name="own")), "own is a Own, which is not known"),
+        (network(Own(3, name="own")), "own is a Own, which is not supported"),
         (network(L.GRU(3, name="gru")), "gru is a GRU"),
         (network(L.LSTM(3, dropout=0.5, name="a")), "a is an LSTM with unusual settings"),
         (network(L.LSTM(3, activation="relu", name="a")), "a is an LSTM with unusual settings"),
-        (network(L.Conv1D(3, 4, name="c")), "c is a convolution that no plain max pool follows"),
+        (network(L.Conv1D(3, 4, name="c")), "c is a convolution without a plain max pool"),
         (network(L.Conv1D(3, 4, padding="same", name="c"), L.MaxPooling1D(2)), "c is a conv"),
         (network(L.Conv1D(3, 4, strides=2, name="c"), L.MaxPooling1D(2)), "c is a convolution"),
         (network(L.Conv1D(3, 4, name="c"), L.MaxPooling1D(3, strides=2)), "c is a convolution"),
@@ -150,6 +145,6 @@ def used_twice():
         (keras.Sequential([L.Dense(3)], name="s"), "s is not a functional model"),
     ],
 )
-def test_what_is_not_known_has_no_twin(model, message):
+def test_what_is_not_supported_is_named(model, message):
     with pytest.raises(LayerError, match=message):
-        quick_twin(model)
+        fused_clone(model)

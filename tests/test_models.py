@@ -193,7 +193,7 @@ def test_pooling_over_time_by_hand():
 
 ONE_STEP = """
 import keras, numpy as np
-from msd_genre.layers import LayerError, quick_twin
+from msd_genre.layers import LayerError, fused_clone
 from msd_genre.models import build_model, variants
 assert keras.config.backend() == "{backend}"
 rng = np.random.default_rng(0)
@@ -208,14 +208,14 @@ for name, sizes in {sizes}.items():
     after = keras.ops.convert_to_numpy(model.get_layer("genre").kernel)
     assert not np.array_equal(before, after), name
     try:
-        twin = quick_twin(model)
+        clone = fused_clone(model)
     except LayerError:  # attention and the like
         assert name in ("lstm", "transformer", "joint"), name
         continue
-    said = [keras.ops.convert_to_numpy(one(x)) for one in (model, twin)]
+    said = [keras.ops.convert_to_numpy(one(x)) for one in (model, clone)]
     np.testing.assert_allclose(*said, atol=1e-4)
-    twin.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
-    assert np.isfinite(twin.train_on_batch(x, rng.integers(0, 3, 8))), name
+    clone.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
+    assert np.isfinite(clone.train_on_batch(x, rng.integers(0, 3, 8))), name
     assert not np.array_equal(after, keras.ops.convert_to_numpy(model.get_layer("genre").kernel))
 """
 

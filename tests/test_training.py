@@ -1,8 +1,7 @@
 "Training: the same seed gives the same bits, also after a kill; what is written; bad input."
 
 import gc
-import subprocess
-import sys
+import shlex
 import weakref
 
 import h5py
@@ -12,11 +11,11 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from msd_genre import models, training
+from msd_genre import layers, models, training
 from msd_genre.features import open_store, statistic_names
 from msd_genre.lyrics import fit_idf, lyric_vectors
 from msd_genre.metrics import validate_predictions
-from msd_genre.runs import RunError, create_run
+from msd_genre.runs import RunError, create_run, report_command
 from msd_genre.splits import LeakError, SplitError
 from msd_genre.training import TrainingError, load_inputs, open_trained, train
 
@@ -111,7 +110,7 @@ def test_it_learns_and_writes_what_others_read(run, cnn):
     assert cnn.history.loss.iloc[-1] < cnn.history.loss.iloc[0]
     assert cnn.classes == ["Jazz", "Metal", "Rock"]
     assert cnn.cost["parameters"] == cnn.load().count_params()
-    assert cnn.cost["train_rows"] == 3 * 45 and cnn.cost["epoch_kept"] == 4
+    assert cnn.cost["train_rows"] == 3 * 45
     for part, songs in {"validation": 23, "test": 22}.items():
         rows = cnn.predictions[cnn.predictions.part == part]
         assert len(rows) == songs
@@ -123,7 +122,7 @@ def test_it_learns_and_writes_what_others_read(run, cnn):
 
 def test_the_embedding_is_that_of_the_saved_network(run, cnn):
     table = cnn.embedding
-    places = training.embed(cnn.load(), load_inputs(run, table.track_id))
+    _, places = training.predict(cnn.load(), load_inputs(run, table.track_id))
     assert places.shape == (len(table), 50)
     np.testing.assert_allclose(places, table.filter(regex="^e_"), atol=1e-4)
 
@@ -188,38 +187,12 @@ def test_a_training_lets_go_of_its_songs(new_run, monkeypatch):
     assert len(held) > 2 and not [one for one in held if one() is not None]
 
 
-def test_batches_of_songs_that_nobody_kept_say_so(new_run):
-    batches = training.Batches(training.load_songs(new_run, training.Plan("baseline")),
-                               np.arange(4), 2)  # fmt: skip
-    gc.collect()
-    with pytest.raises(TrainingError, match="keep them in a variable"):
-        batches[0]
-
-
 def test_what_an_attempt_with_other_choices_left_is_not_gone_on_with(new_run, cnn, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt(patch, 2)
         with pytest.raises(KeyboardInterrupt):
             train(new_run, "cnn", **CHOICES, learning_rate=0.5)
     same_bits(train(new_run, "cnn", **CHOICES), cnn)
-
-
-def test_best_weights_are_those_of_the_lowest_validation_loss(new_run, monkeypatch):
-    choices = CHOICES | {"keep": "best", "learning_rate": 0.3, "epochs": 3, "batch_size": 45}
-    with monkeypatch.context() as patch:
-        interrupt(patch, 2)
-        with pytest.raises(KeyboardInterrupt):
-            train(new_run, "baseline", **choices | {"sizes": {"dense_units": (8,)}})
-    best = train(new_run, "baseline", **choices | {"sizes": {"dense_units": (8,)}})
-    kept = best.cost["epoch_kept"]
-    assert kept == 1 + best.history.val_loss.argmin()
-    assert kept < 3, "the last epoch came out best: this test sees nothing"
-    model, songs = best.load(), training.load_songs(new_run, training.Plan("baseline"))
-    loss, accuracy = model.evaluate(
-        training.Batches(songs, songs.rows["validation"], 64), verbose=0
-    )
-    assert loss == pytest.approx(best.history.val_loss[kept - 1], rel=1e-5)
-    assert accuracy == pytest.approx(best.history.val_accuracy[kept - 1])
 
 
 def test_as_coded_has_an_output_for_every_genre_and_copies_in_validation(run):
@@ -303,15 +276,19 @@ def test_a_split_that_is_older_than_the_catalog_is_named(new_run):
 
 
 def test_songs_that_the_store_does_not_have_are_named(run):
-    with pytest.raises(TrainingError, match="1 tracks are not in the store, such as TRZZZ"):
+    command = shlex.join(report_command(run.dir))
+    with pytest.raises(TrainingError, match="1 tracks are not in the store, such as TRZ") as error:
         load_inputs(run, np.array(["TRZZZ00128F0000000"]))
+    assert f"run `{command}`" in str(error.value) and "split.parquet" in str(error.value)
 
 
 def test_lyrics_of_another_store_are_named(new_run):
     counts = new_run.read("lyrics/counts.npz")
     sparse.save_npz(new_run.dir / "lyrics" / "counts.npz", counts[:7])
-    with pytest.raises(TrainingError, match="lyrics of 7 songs, the feature store 300"):
+    with pytest.raises(TrainingError, match="7 songs, the feature store has 300") as error:
         load_inputs(new_run, new_run.read("catalog.parquet").track_id[:2])
+    command = shlex.join(report_command(new_run.dir))
+    assert str(error.value).endswith(f"Delete lyrics/ in the run, then run `{command}`")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +298,6 @@ def test_lyrics_of_another_store_are_named(new_run):
         ({"scaling": "minmax"}, "scaling is 'minmax', not one of none, standard"),
         ({"outputs": "all"}, "outputs is 'all', not one of learnt, catalog"),
         ({"tag": "a-b"}, "tag is 'a-b': it may hold letters and digits"),
-        ({"keep": "first"}, "keep is 'first', not one of last, best"),
         ({"epochs": 0}, "epochs is 0: it must be 1 or more"),
         ({"batch_size": 0}, "batch_size is 0: it must be 1 or more"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0: it must be above 0"),
@@ -423,32 +399,32 @@ def test_where_any_tag_will_do_a_training_that_is_alike_is_not_done_again(new_ru
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    "Even the smallest training goes the quick way."
-    monkeypatch.setattr(training, "SONGS_THAT_PAY", 0)
-    monkeypatch.setattr(training, "STEPS_THAT_PAY", 0)
-    monkeypatch.setattr(training, "STEPS_IN_A_CALL", 4)
-    monkeypatch.setattr(training, "_PROGRAMS", {})
+def fused(monkeypatch):
+    "Even the smallest training is fused."
+    monkeypatch.setattr(layers, "SONGS_THAT_PAY", 0)
+    monkeypatch.setattr(layers, "STEPS_THAT_PAY", 0)
+    monkeypatch.setattr(layers, "STEPS_IN_A_CALL", 4)
+    monkeypatch.setattr(layers, "_PROGRAMS", {})
 
 
-def test_the_quick_way_learns_what_keras_learns_bit_for_bit_the_same_each_time(
-    new_run, cnn, quick, monkeypatch
+def test_fused_training_learns_what_keras_learns_bit_for_bit_the_same_each_time(
+    new_run, cnn, fused, monkeypatch
 ):
     """Also after a kill, and with a program that another training had compiled."""
     one = train(new_run, "cnn", **CHOICES)
-    assert (one.cost["way"], one.cost["why"]) == ("quick", "many steps in one call")
-    assert (cnn.cost["way"], cnn.cost["why"]) == ("keras", training._TOO_FEW)
+    assert (one.cost["way"], one.cost["why"]) == ("fused", "many steps in one call")
+    assert (cnn.cost["way"], cnn.cost["why"]) == ("keras", layers.TOO_FEW)
     np.testing.assert_allclose(one.history, cnn.history, rtol=1e-3)
     for ours, theirs in zip(one.load().get_weights(), cnn.load().get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
     train(new_run, "cnn", **CHOICES, seed=2)
-    assert len(training._PROGRAMS) == 1, "another seed is trained by the same program"
+    assert len(layers._PROGRAMS) == 1, "another seed is trained by the same program"
     remove_training(new_run, one)
     with monkeypatch.context() as patch:
         interrupt(patch, 2)
         with pytest.raises(KeyboardInterrupt):
             train(new_run, "cnn", **CHOICES)
-    training._PROGRAMS.clear()  # as in a new process
+    layers._PROGRAMS.clear()  # as in a new process
     resumed = train(new_run, "cnn", **CHOICES)
     pd.testing.assert_frame_equal(resumed.history, one_history(one), check_exact=True)
 
@@ -462,44 +438,41 @@ def one_history(trained):
     return pd.read_csv(trained.dir.parent.parent / "before" / "history.csv")
 
 
-def songs_of(inputs, labels, weights=None):
+def songs_of(inputs, labels):
     "A split of invented songs, all in train and validation."
     rows = np.arange(len(labels))
-    songs = training.Songs(["a", "b", "c"], rows.astype(str), np.array(["a", "b", "c"])[labels],
-                           {"train": rows, "validation": rows}, inputs, None, None)  # fmt: skip
-    songs.weights = weights
-    return songs
+    return training.Songs(["a", "b", "c"], rows.astype(str), np.array(["a", "b", "c"])[labels],
+                          {"train": rows, "validation": rows}, inputs, None, None)  # fmt: skip
 
 
 def mixed_network():
-    "All that a training must keep: noise, moving averages, penalties, a constraint, a schedule."
+    "All that a training must keep: noise, penalties, a constraint, a schedule."
     L = keras.layers
     keras.utils.set_random_seed(3)
     series = keras.Input((20, 4), name="series")
     x = L.Conv1D(5, 4, activation="relu", kernel_regularizer="l2")(series)
     x = L.Dropout(1e-7)(L.MaxPooling1D(2)(x))  # its generator goes on, and drops nothing
-    x = L.BatchNormalization()(L.LSTM(4, kernel_constraint="max_norm")(x))
+    x = L.LSTM(4, kernel_constraint="max_norm")(x)
     model = keras.Model({"series": series}, L.Dense(3, "softmax", bias_regularizer="l1")(x))
     rate = keras.optimizers.schedules.CosineDecay(0.01, 30)
-    model.compile(keras.optimizers.AdamW(rate, clipnorm=1.0), training._LOSS, metrics=["accuracy"])
+    model.compile(keras.optimizers.AdamW(rate, clipnorm=1.0), layers.LOSS, metrics=["accuracy"])
     return model
 
 
-def test_noise_moving_averages_penalties_constraints_and_schedules_are_kept(monkeypatch):
+def test_noise_penalties_constraints_and_schedules_are_kept(monkeypatch):
     """One program and Keras, two epochs over 23 songs in batches of 5, with weights."""
-    monkeypatch.setattr(training, "STEPS_IN_A_CALL", 2)
+    monkeypatch.setattr(layers, "STEPS_IN_A_CALL", 2)
     rng = np.random.default_rng(0)
     inputs = {"series": rng.normal(size=(23, 20, 4)).astype("float32")}
     labels, weights = np.arange(23) % 3, rng.uniform(0.5, 2, 23).astype("float32")
-    songs, order = songs_of(inputs, labels, weights), rng.permutation(23)
-    ours, theirs = mixed_network(), mixed_network()
-    plan = training.Plan("cnn", epochs=10_000, batch_size=5)
-    assert training.why_keras(ours, 23, plan) == ""
-    program = training.quick_program(ours)
-    program.take(ours)
+    order, ours, theirs = rng.permutation(23), mixed_network(), mixed_network()
+    assert layers.fallback_reason(ours, 23, 10_000, 5) == ""
+    program = layers.fused_program(ours)
+    program.load_from(ours)
     for _ in range(2):
-        learnt = program.epoch(songs, order, 5) | program.evaluate(songs, songs.rows["train"], 8)
-    program.give(ours)
+        learnt = program.epoch(inputs, labels, order, 5, weights)
+        learnt |= program.evaluate(inputs, labels, np.arange(23), 8)
+    program.copy_to(ours)
     given = {name: array[order] for name, array in inputs.items()}
     logs = theirs.fit(given, labels[order], sample_weight=weights[order], batch_size=5, epochs=2,
                       shuffle=False, verbose=0).history  # fmt: skip
@@ -507,8 +480,8 @@ def test_noise_moving_averages_penalties_constraints_and_schedules_are_kept(monk
     expected = {"loss": logs["loss"][-1], "accuracy": logs["accuracy"][-1],
                 "val_loss": loss, "val_accuracy": accuracy}  # fmt: skip
     assert learnt == pytest.approx(expected, rel=1e-3)
-    own = training._all_variables(theirs, theirs.optimizer)
-    for a, b in zip(training._all_variables(ours, ours.optimizer), own, strict=True):
+    own = layers._variables(theirs, theirs.optimizer)
+    for a, b in zip(layers._variables(ours, ours.optimizer), own, strict=True):
         np.testing.assert_allclose(np.array(a), np.array(b), atol=1e-3, err_msg=b.path)
 
 
@@ -525,17 +498,17 @@ def trained_weights(name, way, nudge):
     model.jit_compile = False  # Keras' own way is compiled in a second, not in ten
     if nudge:
         model.set_weights([np.nextafter(w, np.float32(9)) for w in model.get_weights()])
-    if way == "quick":
-        program = training.quick_program(model)
-        program.take(model)
+    if way == "fused":
+        program = layers.fused_program(model)
+        program.load_from(model)
     for epoch in range(10):
         order = training.epoch_order(songs.rows["train"], 1, epoch)
-        if way == "quick":
-            program.epoch(songs, order, 10)
+        if way == "fused":
+            program.epoch(songs.inputs, songs.labels, order, 10)
         else:
             model.fit(training.Batches(songs, order, 10), shuffle=False, verbose=0)
-    if way == "quick":
-        program.give(model)
+    if way == "fused":
+        program.copy_to(model)
     return np.concatenate([w.ravel() for w in model.get_weights()])
 
 
@@ -543,17 +516,17 @@ def trained_weights(name, way, nudge):
 def test_after_100_steps_both_ways_are_as_near_as_keras_is_to_itself(name):
     plain = trained_weights(name, "keras", nudge=False)
     far = abs(trained_weights(name, "keras", nudge=True) - plain)
-    ours = abs(trained_weights(name, "quick", nudge=False) - plain)
+    ours = abs(trained_weights(name, "fused", nudge=False) - plain)
     print(name, "median, 99 %, largest:", *np.quantile(ours, [0.5, 0.99, 1]), "against",
           *np.quantile(far, [0.5, 0.99, 1]))  # fmt: skip
     assert np.sqrt((ours**2).mean()) <= 2 * np.sqrt((far**2).mean())
 
 
-@pytest.mark.parametrize("way", ["keras", "quick"])
+@pytest.mark.parametrize("way", ["keras", "fused"])
 def test_a_training_that_diverges_keeps_the_last_good_weights(new_run, way, request):
     """Where Keras clips an answer that is no number, by processor, it shows one batch later."""
-    if way == "quick":
-        request.getfixturevalue("quick")
+    if way == "fused":
+        request.getfixturevalue("fused")
     plan = training.Plan("baseline", epochs=2, batch_size=16)
     songs = training.load_songs(new_run, plan)
     bad = songs.rows["train"][5]
@@ -570,7 +543,7 @@ def test_a_training_that_diverges_keeps_the_last_good_weights(new_run, way, requ
     kept.load_weights(new_run.dir / "last_good.weights.h5")
     assert all(np.isfinite(w).all() for w in kept.get_weights())
     moved = any((a != b).any() for a, b in zip(kept.get_weights(), first, strict=True))
-    assert moved == (way == "quick" and batch > 0)
+    assert moved == (way == "fused" and batch > 0)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ValueError("RESOURCE_EXHAUSTED: OOM when ...")])
@@ -594,45 +567,11 @@ def test_a_corpus_that_fills_the_memory_is_read_from_the_store_with_the_same_bit
     same_bits(train(new_run, "cnn", **CHOICES), cnn)
 
 
-def test_mixed_precision_is_taken_when_asked_for_and_leaves_an_ordinary_network(new_run):
-    mixed = train(new_run, "cnn", **CHOICES | {"epochs": 2}, precision="mixed_bfloat16")
-    assert (mixed.cost["way"], mixed.cost["why"]) == ("keras", "the precision is mixed")
-    assert {layer.dtype_policy.name for layer in mixed.load().layers} == {"float32"}
-    assert keras.config.dtype_policy().name == "float32"
-    validate_predictions(mixed.predictions.query("part == 'test'"))
-
-
-SHARED = """
-import sys
-import numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from msd_genre import training
-rng, n = np.random.default_rng(0), 24
-inputs = {"chroma": rng.random((n, 20, 12), dtype="float32"),
-          "timbre": rng.random((n, 20, 12), dtype="float32"),
-          "lyrics": rng.random((n, 5), dtype="float32")}
-songs = training.Songs(["a", "b"], np.arange(n).astype(str), np.array(["a", "b"] * 12),
-                       {"train": np.arange(n), "validation": np.arange(n)}, inputs, None, None)
-plan = training.Plan("baseline", batch_size=8, epochs=10_000, distribute=True)
-model = training.compile_model(songs, plan)
-assert model.distribute_strategy.num_replicas_in_sync == 2
-assert training.why_keras(model, n, plan) == "the training is distributed"
-logs = model.fit(training.Batches(songs, np.arange(n), 8), verbose=0).history
-assert np.isfinite(logs["loss"][0])
-"""
-
-
-def test_batches_are_shared_among_devices_when_asked_for():
-    run = subprocess.run([sys.executable, "-c", SHARED], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-
-
-@pytest.mark.parametrize("way", ["keras", "quick"])
+@pytest.mark.parametrize("way", ["keras", "fused"])
 def test_class_weights_count_in_both_ways(new_run, way, request):
     "The loss of the first step is the mean of the songs' losses by their weights."
-    if way == "quick":
-        request.getfixturevalue("quick")
+    if way == "fused":
+        request.getfixturevalue("fused")
     setup = {"rows": "songs", "class_weights": "balanced", "epochs": 1, "batch_size": 200,
              "sizes": {"dense_units": (8,)}, "tag": way}  # fmt: skip
     plan = training.Plan("baseline", **setup)
