@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -212,9 +212,8 @@ class Run:
     ) -> Path:
         "Where an artefact lies. Raises `RunError` if it has not been made yet."
         if not (self.dir / name).exists():
-            lacking = f"no {name} in the run {self.dir}: an earlier chapter makes it"
-            if not (_made_now(self.dir, lacking) and (self.dir / name).exists()):
-                raise RunError(f"{lacking}. {_way_to(self.dir)}")
+            raise RunError(f"no {name} in the run {self.dir}: an earlier chapter makes it. "
+                           f"{_way_to(self.dir)}")
         self._trace(name)
         return self.dir / name
 
@@ -373,7 +372,6 @@ def create_run(
     write_json(make_stamp(params["seed"]) | kept, folder / "stamp.json")
     return Run(folder)
 
-
 # %% ../nbs/api/05_runs.ipynb #7be0d14c
 def _notebook() -> Any | None:
     "The shell of the notebook that this runs in; None elsewhere."
@@ -420,39 +418,6 @@ def _way_to(folder: Path) -> str:
             "Then run this again.")
 
 
-def _made_now(
-    folder: Path,  # of the run
-    lacking: str,  # what is not there, as a sentence without its stop
-) -> bool:
-    "Ask the person who has a chapter open whether to make what it lacks, and make it."
-    if not (chapter := _open_chapter()):
-        return False
-    words = report_command(folder, chapter)
-    print(f"{lacking[0].upper()}{lacking[1:]}.\nThis makes what the chapter needs, in a minute for "
-          f"the first chapters and some minutes for the last:\n    {shlex.join(words)}", flush=True)
-    try:
-        answer = input("Run it now? [y/N] ")
-    except (EOFError, OSError, RuntimeError):  # nobody can be asked
-        return False
-    if answer.strip().lower() not in ("y", "yes"):
-        return False
-    program = [sys.executable, "-c", "from msd_genre.cli import main; main()"]
-    return _run_here([*program, *words[1:]]) == 0
-
-
-def _run_here(
-    command: list[str],
-) -> int:  # its exit status
-    "Run a command in the project's folder; what it prints is shown as it comes."
-    quiet = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
-    with subprocess.Popen(command, cwd=project_root(), env=quiet, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:  # fmt: skip
-        output = cast("IO[bytes]", process.stdout).fileno()
-        for piece in iter(lambda: os.read(output, 4096), b""):
-            print(piece.decode(errors="replace"), end="", flush=True)
-    return process.returncode
-
-
 def _tell_parameters(run: Run) -> None:
     "Say which parameters of an open chapter are not those that the run's own report had."
     if not (chapter := _open_chapter()):
@@ -471,16 +436,13 @@ def _tell_parameters(run: Run) -> None:
 def open_run(
     run_dir: str | Path,  # a relative one counts from the project's folder
 ) -> Run:
-    """A run that exists.
+    """Return a run that exists. Raises `RunError` with the command that makes it if there is none.
 
-    Raises `RunError` with what to run if there is none. A person who has a chapter open is asked
-    whether to run that now, and told which of its parameters the run's own report had otherwise.
+    Prints which parameters of an open chapter differ from those of the run's own report.
     """
     folder = run_folder(run_dir)
     if not (folder / "stamp.json").is_file():
-        lacking = f"no run in {folder}"
-        if not (_made_now(folder, lacking) and (folder / "stamp.json").is_file()):
-            raise RunError(f"{lacking}. {_way_to(folder)}")
+        raise RunError(f"no run in {folder}. {_way_to(folder)}")
     run = Run(folder)
     _tell_parameters(run)
     return run

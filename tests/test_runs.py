@@ -3,7 +3,7 @@
 import json
 import os
 import re
-import shlex
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,12 +131,12 @@ def test_what_is_missing_says_what_to_run(run):
 
 @pytest.fixture
 def opened(monkeypatch, tmp_path):
-    """A person who has chapter 5 open: call it with the notebook's names and the answers given."""
+    """A person who has chapter 5 open: call it with the notebook's names."""
     (tmp_path / "settings.ini").touch()
     (tmp_path / "nbs" / "report").mkdir(parents=True)
     chapter = tmp_path / "nbs" / "report" / "05_cnn.ipynb"
 
-    def open_chapter(names, answers=(), editor="JupyterLab"):
+    def open_chapter(names, editor="JupyterLab"):
         monkeypatch.chdir(chapter.parent)
         if editor == "JupyterLab":
             monkeypatch.setenv("JPY_SESSION_NAME", str(chapter))
@@ -144,8 +144,6 @@ def opened(monkeypatch, tmp_path):
             names = names | {"__vsc_ipynb_file__": str(chapter)}
         shell = SimpleNamespace(user_ns=names)
         monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-        given = iter(answers)
-        monkeypatch.setattr("builtins.input", lambda _: next(given))
 
     return open_chapter
 
@@ -163,39 +161,24 @@ def test_an_open_chapter_says_which_parameters_are_not_the_reports(opened, capsy
     assert "    seed = 1\n    filters = [8, 8]\n" in said and "epochs" not in said
 
 
-def test_an_open_chapter_is_asked_and_what_it_lacks_is_made(opened, monkeypatch, tmp_path, capsys):
-    made = []
+def test_an_open_chapter_that_lacks_something_gets_the_command_and_no_question(
+    opened, monkeypatch, capsys
+):
+    def start(*args, **kwargs):
+        raise AssertionError("the store starts no command and asks nobody")
 
-    def run_here(command):
-        made.append(command)
-        runs.create_run({"seed": 1}, "runs/mine")
-        return 0
-
-    monkeypatch.setattr(runs, "_run_here", run_here)
-    opened({}, ["n", "y", "y"])
-    with pytest.raises(runs.RunError, match="--run-dir runs/mine --before 05` makes what this"):
-        runs.open_run("runs/mine")
-    assert not made
-    run = runs.open_run("runs/mine")
-    command = ["report", "params/demo.yaml", "--run-dir", "runs/mine", "--before", "05"]
-    assert run.seed == 1 and made[0][-6:] == command
-    assert f"    {shlex.join(['msd-genre', *command])}\n" in capsys.readouterr().out
-    with pytest.raises(runs.RunError, match=r"no split\.parquet in the run"):  # nor is it there now
-        run.read("split.parquet")
-    assert len(made) == 2
-
-
-def test_where_nobody_can_be_asked_the_error_stands_alone(opened, monkeypatch):
+    monkeypatch.setattr("builtins.input", start)
     opened({})
-
-    def nobody(_):
-        raise RuntimeError("raw_input was called, but this frontend does not support it")
-
-    monkeypatch.setattr("builtins.input", nobody)
     with pytest.raises(runs.RunError) as failure:
-        runs.open_run("runs/none")
-    shown = failure.value._render_traceback_()
-    assert shown == [f"RunError: {failure.value}"]
+        runs.open_run("runs/mine")
+    command = "msd-genre report params/demo.yaml --run-dir runs/mine --before 05"
+    assert f"`{command}` makes what this chapter needs" in str(failure.value)
+    assert failure.value._render_traceback_() == [f"RunError: {failure.value}"]
+    run = runs.create_run({"seed": 1}, "runs/mine")
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(runs.RunError, match=r"no split\.parquet in the run") as failure:
+        run.read("split.parquet")
+    assert f"`{command}`" in str(failure.value) and not capsys.readouterr().out
 
 
 def test_the_command_that_makes_a_run_is_the_one_that_made_it(tmp_path, monkeypatch):
@@ -211,13 +194,6 @@ def test_the_command_that_makes_a_run_is_the_one_that_made_it(tmp_path, monkeypa
     assert runs.report_command(run.dir, "03") == [
         "msd-genre", "report", "mine.yaml", "--run-dir", "elsewhere", "--data", "/songs",
         "--songs", "all.tar", "--before", "03", "--set", "05_cnn.epochs=2"]  # fmt: skip
-
-
-def test_what_a_command_prints_is_shown_and_its_failure_known(capsys, monkeypatch):
-    monkeypatch.setenv("JPY_SESSION_NAME", "x")
-    code = "import os, sys; print('here', os.environ.get('JPY_SESSION_NAME')); sys.exit(3)"
-    assert runs._run_here([sys.executable, "-c", code]) == 3
-    assert capsys.readouterr().out == "here None\n"
 
 
 def test_a_run_goes_on_with_new_parameters_and_keeps_what_it_knows_of_its_data(run):
