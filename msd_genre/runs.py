@@ -373,19 +373,29 @@ def create_run(
     return Run(folder)
 
 # %% ../nbs/api/05_runs.ipynb #7be0d14c
-def _notebook() -> Any | None:
-    "The shell of the notebook that this runs in; None elsewhere."
-    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+def _assigned(code: str) -> dict[str, Any]:
+    "Return the values that a cell of plain assignments sets; none for any other cell."
+    try:
+        return {cast("Any", node).targets[0].id: ast.literal_eval(cast("Any", node).value)
+                for node in ast.parse(code).body}
+    except (AttributeError, SyntaxError, ValueError):
+        return {}
 
 
-def _open_chapter() -> str | None:
-    "The number of the chapter that a person has open and runs this in; None elsewhere."
-    if not (shell := _notebook()):
-        return None
-    # JupyterLab says it to the kernel, VS Code to the notebook; papermill and the runner do not.
-    opened = Path(os.environ.get("JPY_SESSION_NAME") or shell.user_ns.get("__vsc_ipynb_file__", ""))
-    number = re.match(r"(\d\d)_", opened.name)
-    return number[1] if number and opened.parent.name == "report" else None
+def _parameters(path: Path) -> dict[str, Any]:
+    "Return the parameters of a chapter with their defaults."
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    return _assigned("".join(tagged[0]["source"])) if tagged else {}
+
+
+def _own_chapter() -> str | None:
+    "Return the chapter whose notebook runs this, known by its parameters' names; None elsewhere."
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    cells = [tuple(_assigned(code)) for code in shell.user_ns.get("In", [])] if shell else []
+    paths = sorted((project_root() / "nbs" / "report").glob("[0-9][0-9]_*.ipynb")) if cells else []
+    chapters = {tuple(_parameters(path)): path.stem for path in paths}
+    return next((chapters[names] for names in cells if names and names in chapters), None)
 
 
 def report_command(
@@ -411,7 +421,7 @@ def report_command(
 
 def _way_to(folder: Path) -> str:
     "What makes what a run lacks, as a sentence."
-    chapter = _open_chapter()
+    chapter = (_own_chapter() or "").partition("_")[0]
     whole = f"`{shlex.join(report_command(folder))}` makes the whole run"
     first = f"`{shlex.join(report_command(folder, chapter))}` makes what this chapter needs, "
     return (f"{first if chapter else ''}{whole} (`make report` for the demo, about ten minutes). "
@@ -419,18 +429,21 @@ def _way_to(folder: Path) -> str:
 
 
 def _tell_parameters(run: Run) -> None:
-    "Say which parameters of an open chapter are not those that the run's own report had."
-    if not (chapter := _open_chapter()):
+    "Print which parameters of the chapter that runs differ from those of the run."
+    if "MSD_GENRE_TRACE" in os.environ or not (chapter := _own_chapter()):  # the report runs it
         return
-    known = (run.params.get("chapters") or {}).items()
-    given = next((own for name, own in known if name.startswith(f"{chapter}_")), None) or {}
-    here = cast("Any", _notebook()).user_ns
-    other = {n: v for n, v in ({"seed": run.seed} | given).items() if n in here and here[n] != v}
+    executed = run.dir / "chapters" / f"{chapter}.ipynb"
+    written = project_root() / "nbs" / "report" / executed.name
+    given = (run.params.get("chapters") or {}).get(chapter) or {}
+    own = _parameters(executed if executed.is_file() else written) | {"seed": run.seed} | given
+    here = sys.modules["IPython"].get_ipython().user_ns
+    other = {n: v for n, v in own.items() if n != "run_dir" and n in here and here[n] != v}
     if other:
         lines = [f"    {name} = {value!r}" for name, value in other.items()]
-        print("\n".join([f"The report of {run.dir.name} was made with other parameters:", *lines,
-                         "What this chapter makes replaces the report's own; running the report "
-                         "again makes that anew."]))
+        print("\n".join([f"This chapter has parameters that differ from those of the run "
+                         f"{run.dir.name}, which has:", *lines,
+                         "What the chapter makes replaces the report's own; to restore that, run "
+                         "the report again."]))
 
 # %% ../nbs/api/05_runs.ipynb #3d9a6b70
 def open_run(
@@ -438,7 +451,7 @@ def open_run(
 ) -> Run:
     """Return a run that exists. Raises `RunError` with the command that makes it if there is none.
 
-    Prints which parameters of an open chapter differ from those of the run's own report.
+    Prints which parameters of the chapter that runs this differ from those of the run.
     """
     folder = run_folder(run_dir)
     if not (folder / "stamp.json").is_file():

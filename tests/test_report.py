@@ -20,7 +20,7 @@ KERNEL = {"name": "python3", "display_name": "python3", "language": "python"}
 def write_chapter(path, *code, parameters='run_dir = "runs/demo"\nseed = 1'):
     tagged = new_code_cell(parameters, metadata={"tags": ["parameters"]})
     cells = [new_markdown_cell(f"# {path.stem}\n\n> A toy."), tagged, *map(new_code_cell, code)]
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
     return path
 
@@ -199,6 +199,23 @@ def test_papermill_alone_runs_a_chapter_of_a_run(finished, tmp_path):
         {"run_dir": str(finished / "run"), "seed": 1}, progress_bar=False,
     )  # fmt: skip
     assert "twice: 4" in (tmp_path / "out.ipynb").read_text()
+
+
+def test_papermill_with_other_parameters_leaves_a_notice_in_the_notebook(tmp_path):
+    """In that of papermill alone; the report's own execution has the run's parameters."""
+    (tmp_path / "settings.ini").touch()
+    chapters = write_toys(tmp_path / "nbs" / "report")
+    run = make_run(tmp_path / "runs" / "toy", **{"01_makes": {"n": 3}})
+    report.run_report(run, (), chapters, ["01"])
+    for seed, n, notice in ((5, 3, ""), (5, 4, "    n = 3\n"), (6, 3, "    seed = 5\n")):
+        out = run.dir / "chapters" / "by_hand.ipynb"
+        papermill.execute_notebook(
+            chapters / "01_makes.ipynb", out, {"run_dir": str(run.dir), "seed": seed, "n": n},
+            progress_bar=False, cwd=tmp_path,
+        )  # fmt: skip
+        said = printed(run, "by_hand")
+        assert notice in said if notice else not said
+    assert printed(run, "01_makes") == ""
 
 
 @pytest.mark.parametrize(

@@ -131,34 +131,52 @@ def test_what_is_missing_says_what_to_run(run):
 
 @pytest.fixture
 def opened(monkeypatch, tmp_path):
-    """A person who has chapter 5 open: call it with the notebook's names."""
+    """Code runs in the notebook of chapter 5: call it with the values of its parameters."""
     (tmp_path / "settings.ini").touch()
-    (tmp_path / "nbs" / "report").mkdir(parents=True)
-    chapter = tmp_path / "nbs" / "report" / "05_cnn.ipynb"
+    folder = tmp_path / "nbs" / "report"
+    folder.mkdir(parents=True)
+    for name, parameter in (("04_baseline", "batch_size = 10"), ("05_cnn", "filters = [4]")):
+        write_parameters(folder / f"{name}.ipynb", f"epochs = 9\n{parameter}")
 
-    def open_chapter(names, editor="JupyterLab"):
-        monkeypatch.chdir(chapter.parent)
-        if editor == "JupyterLab":
-            monkeypatch.setenv("JPY_SESSION_NAME", str(chapter))
-        else:
-            names = names | {"__vsc_ipynb_file__": str(chapter)}
-        shell = SimpleNamespace(user_ns=names)
+    def open_chapter(names):
+        monkeypatch.chdir(folder)
+        cell = 'run_dir = "mine"  # any\nseed = 3\nepochs = 9\nfilters = [5]'
+        shell = SimpleNamespace(user_ns=names | {"In": ["", "%pwd", cell, "import os"]})
         monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
 
     return open_chapter
 
 
-@pytest.mark.parametrize("editor", ["JupyterLab", "VS Code"])
-def test_an_open_chapter_says_which_parameters_are_not_the_reports(opened, capsys, editor):
+def write_parameters(path, code):
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]},
+            "source": f'run_dir = "runs/demo"  # of the chapter\nseed = 1\n{code}'.splitlines(True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cells": [{"metadata": {}, "source": ["#"]}, cell]}))
+
+
+def test_a_chapter_prints_which_parameters_are_not_those_of_the_run(opened, monkeypatch, capsys):
     own = {"epochs": 6, "filters": [8, 8]}
     run = runs.create_run({"seed": 1, "chapters": {"05_cnn": own}}, "runs/demo")
-    opened({"seed": 1} | own, editor=editor)
+    opened({"seed": 1} | own)
     runs.open_run(run.dir)
     assert not capsys.readouterr().out
-    opened({"seed": 2, "epochs": 6, "filters": [8]}, editor=editor)
+    opened({"seed": 2, "epochs": 6, "filters": [8]})
     runs.open_run(run.dir)
     said = capsys.readouterr().out
     assert "    seed = 1\n    filters = [8, 8]\n" in said and "epochs" not in said
+    monkeypatch.setenv("MSD_GENRE_TRACE", "/dev/null")  # the report runs it
+    runs.open_run(run.dir)
+    assert not capsys.readouterr().out
+
+
+def test_a_parameter_that_the_run_leaves_to_the_chapter_counts_too(opened, capsys):
+    run = runs.create_run({"seed": 1, "chapters": {"05_cnn": {"filters": [8]}}}, "runs/demo")
+    opened({"seed": 1, "filters": [8], "epochs": 2})
+    runs.open_run(run.dir)
+    assert "    epochs = 9\n" in capsys.readouterr().out
+    write_parameters(run.dir / "chapters" / "05_cnn.ipynb", "filters = [4]\nepochs = 2")  # executed
+    runs.open_run(run.dir)
+    assert not capsys.readouterr().out
 
 
 def test_an_open_chapter_that_lacks_something_gets_the_command_and_no_question(
