@@ -772,17 +772,15 @@ def record_run(
     run: Run,  # has `results.csv`
     folder: Path | None = None,  # None: results/NAME of the project
 ) -> Path:  # where the record lies
-    "Copy a run's scores, costs, stamp and parameters to where they can be committed."
+    "Copy a run's scores, stamp, parameters, and what `nbs/report/_record.yml` names, for git."
     folder = folder or project_root() / "results" / run.params.get("run", run.dir.name)
-    scores = run.path("results.csv")
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(scores, folder / "results.csv")
-    for name in ("popularity.csv", "listeners.csv", "costs.json"):  # not every run has them
-        if (run.dir / name).is_file():
-            shutil.copyfile(run.dir / name, folder / name)
-    for table in sorted((run.dir / "scores").glob("0[79]_*.csv")):  # our network, and chapter 9
-        (folder / "scores").mkdir(exist_ok=True)
-        shutil.copyfile(table, folder / "scores" / table.name)
+    listed = project_root() / "nbs" / "report" / "_record.yml"
+    patterns = yaml.safe_load(listed.read_text(encoding="utf-8")) if listed.is_file() else []
+    found = [path for pattern in patterns for path in sorted(run.dir.glob(pattern))]
+    for path in [run.path("results.csv"), *found]:
+        copy = folder / path.relative_to(run.dir)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
     said = json.loads((run.dir / ".keys" / "results.csv.json").read_text())["stamp"]
     write_json(said, folder / "stamp.json")
     data = {name: value for name, value in run.params.get("data", {}).items() if name != "folder"}

@@ -173,6 +173,31 @@ def test_a_record_holds_the_scores_and_no_path_of_this_machine(tmp_path):
     assert json.loads(kept["stamp.json"])["seed"] == 3
 
 
+def test_a_record_has_the_tables_that_the_chapters_declare(tmp_path, monkeypatch):
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "nbs" / "report").mkdir(parents=True)
+    (tmp_path / "nbs" / "report" / "_record.yml").write_text("[scores/05_*.csv, none.csv]")
+    monkeypatch.chdir(tmp_path)
+    run = create_run({"run": "tiny", "seed": 3}, tmp_path / "run")
+    for name in ("results.csv", "scores/05_a.csv", "scores/05_b.csv", "scores/07_a.csv"):
+        run.make(name, lambda path, name=name: path.write_text(name))
+    kept = report.record_run(run)
+    assert kept == tmp_path / "results" / "tiny"
+    tables = {path.relative_to(kept).as_posix(): path.read_text() for path in kept.rglob("*.csv")}
+    assert {name: name for name in tables} == tables
+    assert set(tables) == {"results.csv", "scores/05_a.csv", "scores/05_b.csv"}
+
+
+def test_the_chapters_declare_every_recorded_table():
+    """So a run that is recorded again leaves no older table beside its own."""
+    patterns = yaml.safe_load((ROOT / "nbs" / "report" / "_record.yml").read_text())
+    for folder in (ROOT / "results").glob("*/stamp.json"):
+        declared = {path for pattern in patterns for path in folder.parent.glob(pattern)}
+        others = {folder.with_name("results.csv"), folder.with_name("trainings.csv")}  # a benchmark's
+        recorded = {*folder.parent.rglob("*.csv")} - others
+        assert recorded <= declared
+
+
 def test_songs_are_written_only_for_the_demo():
     steps = {source: [name for name, _ in cli.preparation({"data": {"source": source}})]
              for source in cli.DATA_SOURCES}  # fmt: skip
