@@ -32,6 +32,7 @@ import yaml
 from filelock import FileLock, Timeout
 from scipy import sparse
 
+from .parameters import check_params
 from .sources import SourceError, project_root
 
 # %% ../nbs/api/05_runs.ipynb #223456e0
@@ -361,8 +362,12 @@ def create_run(
     params: dict,  # resolved parameters of the report, with `seed`
     run_dir: str | Path,  # made if it is not there; a relative one counts from the project's folder
 ) -> Run:
-    "A run with these parameters: a new one, or one that goes on with what it already has."
+    """Create a run with these parameters, or go on with one and what it already has.
+
+    Raises `ParameterError` before anything is written if the parameters are not valid.
+    """
     folder = run_folder(run_dir)
+    check_params(params, f"the parameters of the run {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".*.json-*"):  # of a writing that was killed
         left.unlink(missing_ok=True)

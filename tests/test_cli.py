@@ -95,6 +95,7 @@ def test_a_parameter_is_set_beside_the_file_and_checked_like_those_in_it(tmp_pat
         ("catalogue.labels=tagtraum", "no section 'catalogue'"),
         ("05_cnn.epochs=[2", "the value is not YAML"),
         ("run.name=mine", "run holds 'full', no parameters"),
+        ("seed=-2", "seed=-2: expected an integer from 0 on as `seed`, found -2"),
         ("05_cnn.epochs.first=2", "05_cnn.epochs holds 20, no parameters"),
     ]:
         refused = plan(setting)

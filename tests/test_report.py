@@ -298,6 +298,9 @@ def test_imported_modules_of_every_form():
         ("- a\n- b", "expected `name: value` lines, found list"),
         ("a: [", "is not YAML"),
         ("catalog: 3", "expected `name: value` pairs in the section 'catalog'"),
+        ("seed: one", "expected an integer from 0 on as `seed`, found 'one'"),
+        ("run: 2026", "expected a name of a folder as `run`, found 2026"),
+        ("set: [a=1]", "no section 'set'"),
     ],
 )
 def test_parameters_that_cannot_be_meant(tmp_path, text, message):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from msd_genre import runs
+from msd_genre.parameters import ParameterError
 
 
 @pytest.fixture
@@ -138,8 +139,9 @@ def opened(monkeypatch, tmp_path):
     for name, parameter in (("04_baseline", "batch_size = 10"), ("05_cnn", "filters = [4]")):
         write_parameters(folder / f"{name}.ipynb", f"epochs = 9\n{parameter}")
 
+    monkeypatch.chdir(folder)
+
     def open_chapter(names):
-        monkeypatch.chdir(folder)
         cell = 'run_dir = "mine"  # any\nseed = 3\nepochs = 9\nfilters = [5]'
         shell = SimpleNamespace(user_ns=names | {"In": ["", "%pwd", cell, "import os"]})
         monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
@@ -152,6 +154,27 @@ def write_parameters(path, code):
             "source": f'run_dir = "runs/demo"  # of the chapter\nseed = 1\n{code}'.splitlines(True)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"cells": [{"metadata": {}, "source": ["#"]}, cell]}))
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({}, "expected an integer from 0 on as `seed`, found None"),
+        ({"seed": "1"}, "expected an integer from 0 on as `seed`, found '1'"),
+        ({"seed": True}, "expected an integer from 0 on as `seed`, found True"),
+        ({"seed": -1}, "expected an integer from 0 on as `seed`, found -1"),
+        ({"seed": 1, "run": 5}, "expected a name of a folder as `run`, found 5"),
+        ({"seed": 1, "run": "../x"}, "expected a name of a folder as `run`, found '../x'"),
+        ({"seed": 1, "catalogue": {}}, "no section 'catalogue'. There is: run, seed, data, catalog"),
+        ({"seed": 1, "catalog": 3}, "expected `name: value` pairs in the section 'catalog'"),
+        ({"seed": 1, "chapters": {"05_cnn": [2]}}, "pairs in the section 'chapters.05_cnn'"),
+    ],
+)
+def test_parameters_that_cannot_be_meant_make_no_folder(tmp_path, params, message):
+    with pytest.raises(ParameterError) as refusal:
+        runs.create_run(params, tmp_path / "run")
+    assert message in str(refusal.value) and str(tmp_path / "run") in str(refusal.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_chapter_prints_which_parameters_are_not_those_of_the_run(opened, monkeypatch, capsys):
