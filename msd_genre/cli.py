@@ -211,7 +211,12 @@ def report(
             index=False, tablefmt="plain", floatfmt=("", "", ".1f", ".1f", ".2f"))
         click.echo(f"\nWhat each took when it was made, in all its attempts:\n{table}")
         if only or start or before:
-            click.echo(f"The site was left as it is: msd-genre site {run.dir} makes it.")
+            try:
+                reports.must_be_current(run)
+                left = f"`msd-genre site {run.dir}` makes it from the chapters executed so far."
+            except reports.ReportError as error:
+                left = str(error)
+            click.echo(f"The site was left as it is: {left}")
         else:
             reports.render_site(reports.stage_site(run), Path(out) if out else None)
 

@@ -348,6 +348,15 @@ def choose_chapters(
     return [one for one in chapters[first:end] if not wanted or one.name in wanted]
 
 
+def _not_current(run: Run, skipped: list[Chapter], chapter: Chapter) -> str:
+    "Return which skipped chapters before a chapter are not current, and the command to run them."
+    old = [f"{one.name} ({why[0]})" for one in skipped
+           if one.name < chapter.name and (why := changes(one, run))]
+    command = shlex.join(report_command(run.dir.resolve(), chapter.name.partition("_")[0]))
+    said = f"\nChapters before it are not current: {', '.join(old)}. `{command}` runs them."
+    return said if old else ""
+
+
 def what_would_run(
     run: Run,
     chapters_dir: Path | None = None,  # None: nbs/report of the project
@@ -375,8 +384,9 @@ def run_report(
 
     Raises `ReportError` at the first chapter that fails, or with all of them after the last one.
     """
-    chapters = plan_chapters(run, chapters_dir or project_root() / "nbs" / "report")
-    chapters = choose_chapters(chapters, only, start, before)
+    plan = plan_chapters(run, chapters_dir or project_root() / "nbs" / "report")
+    chapters = choose_chapters(plan, only, start, before)
+    skipped = [one for one in plan if one not in chapters]
     total, done, failed = len(prepare) + len(chapters), [], []
 
     def step(call: Callable[[Run], object]) -> bool:
@@ -386,7 +396,10 @@ def run_report(
     def execute(chapter: Chapter) -> bool:
         if is_current(chapter, run):
             return False
-        execute_chapter(chapter, run)
+        try:
+            execute_chapter(chapter, run)
+        except ReportError as error:
+            raise ReportError(f"{error}{_not_current(run, skipped, chapter)}") from error
         return True
 
     works = [(name, lambda call=call: step(call)) for name, call in prepare]

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shlex
 import shutil
 import subprocess
@@ -213,8 +212,7 @@ class Run:
     ) -> Path:
         "Where an artefact lies. Raises `RunError` if it has not been made yet."
         if not (self.dir / name).exists():
-            raise RunError(f"no {name} in the run {self.dir}: an earlier chapter makes it. "
-                           f"{_way_to(self.dir)}")
+            raise RunError(f"no {name} in the run {self.dir}: {_what_makes(self, name)}")
         self._trace(name)
         return self.dir / name
 
@@ -394,13 +392,35 @@ def _parameters(path: Path) -> dict[str, Any]:
     return _assigned("".join(tagged[0]["source"])) if tagged else {}
 
 
+def _chapters() -> dict[str, dict[str, Any]]:
+    "Return the chapters of the project with their parameters."
+    paths = sorted((project_root() / "nbs" / "report").glob("[0-9][0-9]_*.ipynb"))
+    return {path.stem: _parameters(path) for path in paths}
+
+
+def _notebook() -> dict[str, Any]:
+    "Return the names of the notebook that runs this; none elsewhere."
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell.user_ns if shell else {}
+
+
 def _own_chapter() -> str | None:
     "Return the chapter whose notebook runs this, known by its parameters' names; None elsewhere."
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    cells = [tuple(_assigned(code)) for code in shell.user_ns.get("In", [])] if shell else []
-    paths = sorted((project_root() / "nbs" / "report").glob("[0-9][0-9]_*.ipynb")) if cells else []
-    chapters = {tuple(_parameters(path)): path.stem for path in paths}
-    return next((chapters[names] for names in cells if names and names in chapters), None)
+    cells = [tuple(names) for code in _notebook().get("In", []) if (names := _assigned(code))]
+    known = {tuple(names): chapter for chapter, names in _chapters().items()} if cells else {}
+    return next((known[names] for names in cells if names in known), None)
+
+
+def _other_parameters(run: Run) -> list[str]:
+    "Return the run's values of parameters that are others in the chapter which runs, as text."
+    if not (chapter := _own_chapter()):
+        return []
+    executed = run.dir / "chapters" / f"{chapter}.ipynb"
+    own = _parameters(executed) if executed.is_file() else _chapters()[chapter]
+    own |= {"seed": run.seed} | ((run.params.get("chapters") or {}).get(chapter) or {})
+    here = _notebook()
+    return [f"{name} = {value!r}" for name, value in own.items()
+            if name != "run_dir" and name in here and here[name] != value]
 
 
 def report_command(
@@ -426,29 +446,30 @@ def report_command(
 
 def _way_to(folder: Path) -> str:
     "What makes what a run lacks, as a sentence."
-    chapter = (_own_chapter() or "").partition("_")[0]
+    chapter = (_own_chapter() or "").partition("_")[0]  # its number
     whole = f"`{shlex.join(report_command(folder))}` makes the whole run"
     first = f"`{shlex.join(report_command(folder, chapter))}` makes what this chapter needs, "
     return (f"{first if chapter else ''}{whole} (`make report` for the demo, about ten minutes). "
             "Then run this again.")
 
 
-def _tell_parameters(run: Run) -> None:
-    "Print which parameters of the chapter that runs differ from those of the run."
-    if "MSD_GENRE_TRACE" in os.environ or not (chapter := _own_chapter()):  # the report runs it
-        return
-    executed = run.dir / "chapters" / f"{chapter}.ipynb"
-    written = project_root() / "nbs" / "report" / executed.name
-    given = (run.params.get("chapters") or {}).get(chapter) or {}
-    own = _parameters(executed if executed.is_file() else written) | {"seed": run.seed} | given
-    here = sys.modules["IPython"].get_ipython().user_ns
-    other = {n: v for n, v in own.items() if n != "run_dir" and n in here and here[n] != v}
-    if other:
-        lines = [f"    {name} = {value!r}" for name, value in other.items()]
-        print("\n".join([f"This chapter has parameters that differ from those of the run "
-                         f"{run.dir.name}, which has:", *lines,
-                         "What the chapter makes replaces the report's own; to restore that, run "
-                         "the report again."]))
+def _what_makes(run: Run, name: str) -> str:
+    "Return what makes a missing artifact of a run, as sentences."
+    made = run.sidecars()
+    for folder in (one for one in map(str, Path(name).parents) if one in made):
+        by = ", ".join(made[folder]["modules"]["names"]) or "a chapter"
+        return (f"{folder} is there, made by the code of {by}, but lacks this file. Remove "
+                f"{run.dir / folder} and run again what made it")
+    if other := _other_parameters(run):
+        return (f"this chapter has other parameters than the run: the run has {', '.join(other)}. "
+                "Run the chapters before it with the same values, or this one with the run's")
+    chapter = _own_chapter()
+    before = [one for one in _chapters() if chapter and one < chapter]
+    if before and all((run.dir / "chapters" / f"{one}.json").is_file() for one in before):
+        return ("the chapters before it were executed and do not make it. Name what it is of, such "
+                "as a model, a fold or a seed, in the parameters of the chapter that makes it too, "
+                "or leave it out of this one's")
+    return f"an earlier chapter makes it. {_way_to(run.dir)}"
 
 # %% ../nbs/api/05_runs.ipynb #3d9a6b70
 def open_run(
@@ -462,7 +483,11 @@ def open_run(
     if not (folder / "stamp.json").is_file():
         raise RunError(f"no run in {folder}. {_way_to(folder)}")
     run = Run(folder)
-    _tell_parameters(run)
+    if "MSD_GENRE_TRACE" not in os.environ and (other := _other_parameters(run)):  # not the report
+        print("\n    ".join([f"This chapter has parameters that differ from those of the run "
+                             f"{folder.name}, which has:", *other]),
+              "What the chapter makes replaces the report's own; to restore that, run the report "
+              "again.", sep="\n")
     return run
 
 # %% ../nbs/api/05_runs.ipynb #b60d6a2c

@@ -194,7 +194,7 @@ def test_the_chapters_declare_every_recorded_table():
     patterns = yaml.safe_load((ROOT / "nbs" / "report" / "_record.yml").read_text())
     for folder in (ROOT / "results").glob("*/stamp.json"):
         declared = {path for pattern in patterns for path in folder.parent.glob(pattern)}
-        others = {folder.with_name("results.csv"), folder.with_name("trainings.csv")}  # a benchmark's
+        others = {folder.with_name(f"{name}.csv") for name in ("results", "trainings")}
         recorded = {*folder.parent.rglob("*.csv")} - others
         assert recorded <= declared
 
@@ -255,6 +255,18 @@ def test_a_report_that_keeps_going_ends_with_status_1_and_what_failed(two_chapte
     planned = ask("report", "toy.yaml", "--dry-run").output.splitlines()
     assert [line.split(maxsplit=1) for line in planned[:2]] == [
         ["01_fails", "runs: it was not executed yet"], ["02_alone", "reused"]]  # fmt: skip
+
+
+def test_a_single_chapter_ends_with_what_the_site_still_needs(two_chapters):
+    page = two_chapters / "nbs" / "report" / "01_fails.ipynb"
+    page.write_text(page.read_text().replace("1 / 0", "1 / 1"))
+    first = ask("report", "toy.yaml", "--only", "1")
+    assert f"`msd-genre site {two_chapters / 'runs' / 'toy'}` makes it" in first.output
+    page.write_text(page.read_text().replace("1 / 1", "2 / 1"))
+    second = ask("report", "toy.yaml", "--only", "2")
+    assert second.exit_code == 0 and "msd-genre site" not in second.output
+    assert "is stale and is not published:\n  01_fails: its cells have changed" in second.output
+    assert "Run `msd-genre report toy.yaml` again" in second.output
 
 
 def test_a_dry_run_writes_nothing_and_knows_chapters_by_number_and_name(two_chapters):

@@ -151,6 +151,21 @@ def test_chapters_are_chosen_by_number_or_name_and_others_are_left(finished, tmp
         report.run_report(run, (), finished / "chapters", ["04"])
 
 
+def test_a_single_chapter_that_fails_names_those_before_it_that_are_not_current(tmp_path):
+    chapters = write_toys(tmp_path / "chapters")
+    run = make_run(tmp_path / "run")
+    with pytest.raises(report.ReportError) as failure:
+        report.run_report(run, (), chapters, ["02"])
+    assert "no n.json in the run" in str(failure.value)
+    assert "not current: 01_makes (it was not executed yet)" in str(failure.value)
+    assert f"--run-dir {run.dir} --before 02` runs them" in str(failure.value)
+    report.run_report(run, (), chapters, ["01"])
+    (run.dir / "n.json").write_text("no number")
+    with pytest.raises(report.ReportError) as failure:
+        report.run_report(run, (), chapters, ["02"])
+    assert "not current:" not in str(failure.value), "the chapter before it is not to blame"
+
+
 def test_the_others_run_where_a_chapter_fails_if_they_are_to(tmp_path, capsys):
     chapters = write_toys(tmp_path / "chapters")
     write_chapter(chapters / "00_fails.ipynb", "1 / 0")

@@ -165,7 +165,7 @@ def write_parameters(path, code):
         ({"seed": -1}, "expected an integer from 0 on as `seed`, found -1"),
         ({"seed": 1, "run": 5}, "expected a name of a folder as `run`, found 5"),
         ({"seed": 1, "run": "../x"}, "expected a name of a folder as `run`, found '../x'"),
-        ({"seed": 1, "catalogue": {}}, "no section 'catalogue'. There is: run, seed, data, catalog"),
+        ({"seed": 1, "catalogue": {}}, "no section 'catalogue'. There is: run, seed, data"),
         ({"seed": 1, "catalog": 3}, "expected `name: value` pairs in the section 'catalog'"),
         ({"seed": 1, "chapters": {"05_cnn": [2]}}, "pairs in the section 'chapters.05_cnn'"),
     ],
@@ -220,6 +220,35 @@ def test_an_open_chapter_that_lacks_something_gets_the_command_and_no_question(
     with pytest.raises(runs.RunError, match=r"no split\.parquet in the run") as failure:
         run.read("split.parquet")
     assert f"`{command}`" in str(failure.value) and not capsys.readouterr().out
+
+
+def test_an_error_names_what_really_makes_the_missing_artifact(opened):
+    """Not the whole report where that would not make it."""
+    run = runs.create_run({"seed": 1, "chapters": {"05_cnn": {"epochs": 9}}}, "runs/demo")
+
+    def said(names):
+        opened(names)
+        with pytest.raises(runs.RunError) as failure:
+            run.read("models/baseline-s2/cost.json")
+        message = str(failure.value)
+        assert message.startswith(f"no models/baseline-s2/cost.json in the run {run.dir}")
+        return message
+
+    own = {"seed": 1, "epochs": 9, "filters": [4]}
+    needed = "`msd-genre report params/demo.yaml --before 05` makes what this chapter needs"
+    assert needed in said(own), "chapter 4 was not executed yet"
+    other = said(own | {"seed": 2})
+    assert "the run has seed = 1" in other and "with the same values" in other
+    assert "msd-genre report" not in other
+    (run.dir / "chapters").mkdir()
+    (run.dir / "chapters" / "04_baseline.json").write_text("{}")
+    executed = said(own)
+    assert "chapters before it were executed and do not make it" in executed
+    assert "msd-genre report" not in executed
+    run.make("models/baseline-s2", lambda path: path.mkdir(), modules=["sources"])
+    spoilt = said(own)
+    assert "models/baseline-s2 is there" in spoilt and "made by the code of sources" in spoilt
+    assert f"Remove {run.dir / 'models' / 'baseline-s2'}" in spoilt
 
 
 def test_the_command_that_makes_a_run_is_the_one_that_made_it(tmp_path, monkeypatch):
