@@ -106,9 +106,10 @@ def test_what_is_set_reaches_the_run_and_leaves_the_file_alone(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("chapters: {02_lyrics: {weighting: count}}\n")
     settings = ("02_lyrics.vectors=v.bin", "catalog.min_segments=200", "seed=7")
-    with cli.open_for_work(str(path), str(tmp_path), None, str(tmp_path / "run"), settings) as run:
-        assert run.params["chapters"] == {"02_lyrics": {"weighting": "count", "vectors": "v.bin"}}
-        assert run.params["catalog"] == {"min_segments": 200} and run.seed == 7
+    params, folder = cli.resolve_run(str(path), str(tmp_path), None, f"{tmp_path}/run", settings)
+    assert params["chapters"] == {"02_lyrics": {"weighting": "count", "vectors": "v.bin"}}
+    assert params["catalog"] == {"min_segments": 200} and params["seed"] == 7
+    assert folder == tmp_path / "run" and not folder.exists()
     assert path.read_text() == "chapters: {02_lyrics: {weighting: count}}\n"
 
 

@@ -42,7 +42,7 @@ def make_run(folder, **chapters):
 
 def run_toys(folder, **chapters):
     done = report.run_report(make_run(folder / "run", **chapters), (), folder / "chapters")
-    return [one.state for one in done]
+    return list(done.values())
 
 
 def printed(run, name):
@@ -75,15 +75,15 @@ def test_a_chapter_whose_artefact_is_gone_or_other_is_not_current(finished):
     run = make_run(finished / "run", **{"01_makes": {"n": 21}})
     run_toys(finished, **{"01_makes": {"n": 21}})
     plan = report.plan_chapters(run, finished / "chapters")
-    assert all(report.is_current(chapter, run) for chapter in plan)
+    assert not any(report.changes(chapter, run) for chapter in plan)
     kept = (run.dir / "n.json").read_bytes()
     (run.dir / "n.json").unlink()
-    assert [report.is_current(chapter, run) for chapter in plan] == [False, False, True]
+    assert [not report.changes(chapter, run) for chapter in plan] == [False, False, True]
     (run.dir / "n.json").write_bytes(kept)
     sidecar = run.dir / ".keys" / "n.json.json"
     record = sidecar.read_text()
     sidecar.write_text(record.replace(json.loads(record)["digest"], "0" * 64))
-    assert [report.is_current(chapter, run) for chapter in plan] == [False, False, True]
+    assert [not report.changes(chapter, run) for chapter in plan] == [False, False, True]
     sidecar.write_text(record)
 
 
@@ -91,14 +91,14 @@ def test_the_seed_of_the_run_and_the_text_of_a_chapter_count(finished, tmp_path)
     run_toys(finished)
     run = make_run(finished / "run")
     alone = report.plan_chapters(run, finished / "chapters")[2]
-    assert report.is_current(alone, run)
+    assert not report.changes(alone, run)
     other = create_run({"run": "toy", "seed": 6}, tmp_path / "other")
-    assert not report.is_current(report.Chapter(alone.path, alone.parameters | {"seed": 6}), run)
-    assert not report.is_current(alone, other)
+    assert report.changes(report.Chapter(alone.path, alone.parameters | {"seed": 6}), run)
+    assert report.changes(alone, other)
     edited = nbformat.read(alone.path, 4)
     edited.cells[0].source += " More prose."
     nbformat.write(edited, tmp_path / "03_alone.ipynb")
-    assert not report.is_current(report.Chapter(tmp_path / "03_alone.ipynb", alone.parameters), run)
+    assert report.changes(report.Chapter(tmp_path / "03_alone.ipynb", alone.parameters), run)
 
 
 def test_a_failing_chapter_is_named_and_the_rest_stays(finished):
@@ -123,16 +123,21 @@ def test_what_would_run_is_told_with_its_reason_and_nothing_is_written(finished,
     run_toys(finished)
     run, chapters = make_run(finished / "run", **{"01_makes": {"n": 3}}), finished / "chapters"
     before = {path: path.stat().st_mtime_ns for path in run.dir.rglob("*")}
-    plan = report.what_would_run(run, chapters)
+
+    def what_would_run(run, **chosen):
+        plan = report.choose_chapters(report.plan_chapters(run, chapters), **chosen)
+        return {one.name: report.changes(one, run) for one in plan}
+
+    plan = what_would_run(run)
     assert plan == {"01_makes": ["other parameters: n"], "02_reads": [], "03_alone": []}
     assert before == {path: path.stat().st_mtime_ns for path in run.dir.rglob("*")}
     kept = (run.dir / "n.json").read_bytes()
     (run.dir / "n.json").unlink()
-    assert report.what_would_run(run, chapters, ["2"]) == {
+    assert what_would_run(run, only=["2"]) == {
         "02_reads": ["n.json, which it reads, is gone"]}  # fmt: skip
     (run.dir / "n.json").write_bytes(kept)
     new = make_run(tmp_path / "new")
-    assert report.what_would_run(new, chapters, start="02") == {
+    assert what_would_run(new, start="02") == {
         "02_reads": ["it was not executed yet"], "03_alone": ["it was not executed yet"]}
     assert not (new.dir / "chapters").exists()
 
@@ -140,13 +145,12 @@ def test_what_would_run_is_told_with_its_reason_and_nothing_is_written(finished,
 def test_chapters_are_chosen_by_number_or_name_and_others_are_left(finished, tmp_path):
     run = make_run(tmp_path / "run")
     done = report.run_report(run, (), finished / "chapters", ["3", "01_makes"])
-    assert [one.name for one in done] == ["01_makes", "03_alone"]
+    assert list(done) == ["01_makes", "03_alone"]
     done = report.run_report(run, (), finished / "chapters", start="02")
-    assert [(one.name, one.state) for one in done] == [
-        ("02_reads", "executed"), ("03_alone", "reused")]
+    assert done == {"02_reads": "executed", "03_alone": "reused"}
     done = report.run_report(run, (), finished / "chapters", before="02_reads")
-    assert [one.name for one in done] == ["01_makes"]
-    assert report.run_report(run, (), finished / "chapters", before="1") == []
+    assert list(done) == ["01_makes"]
+    assert report.run_report(run, (), finished / "chapters", before="1") == {}
     with pytest.raises(parameters.ParameterError, match="no chapter '04'"):
         report.run_report(run, (), finished / "chapters", ["04"])
 
@@ -280,7 +284,7 @@ def test_steps_count_as_executed_when_they_make_something(tmp_path):
         return run.make("a.json", lambda path: path.write_text("1"))
 
     steps = [("makes", makes), ("outside", lambda run: True), ("nothing", lambda run: False)]
-    states = [[one.state for one in report.run_report(run, steps, tmp_path / "chapters")[:3]]
+    states = [list(report.run_report(run, steps, tmp_path / "chapters").values())[:3]
               for _ in range(2)]  # fmt: skip
     assert states == [["executed", "executed", "reused"], ["reused", "executed", "reused"]]
 
@@ -303,7 +307,7 @@ def test_imported_modules_of_every_form():
         "import numpy\nfrom pathlib import Path",
     ]
     notebook = new_notebook(cells=[new_markdown_cell("from x"), *map(new_code_cell, cells)])
-    assert report.imported_modules(notebook) == ["genres", "plays", "runs", "songs"]
+    assert report.chapter_modules(notebook) == ["genres", "plays", "runs", "songs"]
 
 
 @pytest.mark.parametrize(
