@@ -81,6 +81,7 @@ def resolve_data(
     from msd_genre.sources import data_folder, project_root
 
     section = {"source": "folder"} | (params.get("data") or {})
+    folder: Path | None = None
     if section["source"] not in DATA_SOURCES:
         raise DataError(f"data: no source {section['source']!r}. "
                         f"There is: {', '.join(DATA_SOURCES)}.")
@@ -101,9 +102,10 @@ def resolve_data(
         folder = project_root() / "data" / name
     elif data:
         folder = Path(data).expanduser().resolve()
+    elif section.get("folder"):
+        folder = project_root() / Path(section["folder"]).expanduser()
     else:
-        given = section.get("folder")
-        folder = project_root() / Path(given).expanduser() if given else data_folder()
+        folder = data_folder()
     return params | {"data": section | {"folder": str(folder) if folder else None}}
 
 # %% ../nbs/api/81_cli.ipynb #845e9029

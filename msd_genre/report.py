@@ -356,25 +356,25 @@ def fold_caption(
     The caption of a cell without a label stays below it as text. Raises `ReportError` if a cell
     with a label has several.
     """
-    captions = [(output, told) for output in cell.outputs
-                if (told := output.get("metadata", {}).get("msd_genre", {})).get("role") == "caption"]
+    told = [(output, output.get("metadata", {}).get("msd_genre", {})) for output in cell.outputs]
+    captions = [(output, said) for output, said in told if said.get("role") == "caption"]
     options, code = cell_options(cell.source)
     label = str(options.get("label", ""))
     if not captions:
         if label.startswith(("fig-", "tbl-")):  # what it would show is not there
             del options["label"]
     elif not label:  # an example
-        for output, told in captions:
-            output.data = {"text/markdown": f"::: caption-text\n{told['text']}\n:::"}
-            options = ({"fig-alt": told["alt"]} if told["alt"] else {}) | options
+        for output, said in captions:
+            output.data = {"text/markdown": f"::: caption-text\n{said['text']}\n:::"}
+            options = ({"fig-alt": said["alt"]} if said["alt"] else {}) | options
     elif len(captions) > 1:
         raise ReportError(f"the cell {label!r} shows {len(captions)} figures or tables with a "
                           "caption: one a cell can be referred to, so divide it")
     else:
-        [(shown, told)] = captions
+        [(shown, said)] = captions
         table = label.startswith("tbl-")
-        options |= {"tbl-cap": told["text"]} if table else {
-            "fig-cap": told["text"], "fig-alt": told["alt"]}
+        options |= {"tbl-cap": said["text"]} if table else {
+            "fig-cap": said["text"], "fig-alt": said["alt"]}
         cell.outputs = [output for output in cell.outputs if output is not shown]
     cell.source = with_options(options, code)
 
@@ -467,7 +467,7 @@ def _unlike_full(run: Run) -> list[str]:
 def stamp_note(
     run: Run,
 ) -> str:  # Markdown
-    "Return a note for the foot of a page: the run's stamp, and what differs from the full protocol."
+    "Return the note at the foot of a page: the run's stamp, and its differences from full.yaml."
     rows = []
     for name, value in ({"run": run.params.get("run", run.dir.name)} | run.stamp).items():
         if isinstance(value, dict):
@@ -561,18 +561,15 @@ def _names(notebooks: dict[str, NotebookNode]) -> dict[str, str]:
     "Where the API documents a name: `runs.create_run` in `api/runs.html#create_run`."
     names: dict[str, str] = {}
     short: dict[str, set[str]] = {}
-    for page, notebook in notebooks.items():
-        if not page.startswith("api/"):
-            continue
+    for page in (one for one in notebooks if one.startswith("api/")):
         module = Path(page).stem.partition("_")[2]
-        target = f"api/{front_matter(notebook).get('output-file')}"
+        target = f"api/{front_matter(notebooks[page]).get('output-file')}"
         names[f"msd_genre.{module}"] = target
-        for cell in notebook.cells:
-            for output in cell.get("outputs", []):
-                markdown = output.get("data", {}).get("text/markdown", "")
-                for name in re.findall(r"^#+ ([A-Za-z]\S*)$", markdown, re.MULTILINE):
-                    names[f"{module}.{name}"] = place = f"{target}#{name.lower()}"
-                    short.setdefault(name, set()).add(place)
+        shown = "\n".join(output.get("data", {}).get("text/markdown", "")
+                          for cell in notebooks[page].cells for output in cell.get("outputs", []))
+        for name in re.findall(r"^#+ ([A-Za-z]\S*)$", shown, re.MULTILINE):
+            names[f"{module}.{name}"] = place = f"{target}#{name.lower()}"
+            short.setdefault(name, set()).add(place)
     return names | {name: min(places) for name, places in short.items() if len(places) == 1}
 
 
@@ -615,15 +612,11 @@ def _link_inside(
 # %% ../nbs/api/80_report.ipynb #591451cd
 def _sources(run: Run, nbs: Path) -> dict[str, Path]:
     "Each page's notebook: documentation from `nbs`, chapters from the run."
-    documented = documentation(nbs)
+    documented, hidden = documentation(nbs), re.compile(r"(^|/)[._]|^report/")
     names = [path.relative_to(nbs).as_posix() for path in sorted(nbs.rglob("*.ipynb"))]
-    hidden = re.compile(r"(^|/)[._]|^report/")
-    pages = {name: documented / name for name in names if not hidden.search(name)}
     chapters = sorted((run.dir / "chapters").glob("[0-9][0-9]_*.ipynb"))
-    return pages | {
-        f"report/{path.name}": path
-        for path in chapters if not path.name.endswith(".partial.ipynb")
-    }  # fmt: skip
+    return {name: documented / name for name in names if not hidden.search(name)} | {
+        f"report/{path.name}": path for path in chapters if ".partial" not in path.suffixes}
 
 
 def stage_site(
