@@ -573,34 +573,22 @@ def _names(notebooks: dict[str, NotebookNode]) -> dict[str, str]:
     return names | {name: min(places) for name, places in short.items() if len(places) == 1}
 
 
-_LINK_OR_NAME = re.compile(
-    r"\[[^\]]*\]\([^)]*\)|(?<!`)`(?P<name>[A-Za-z][\w.]*)(?P<call>\(\))?`(?!`)"
-)
-
-
-def _link_names(markdown: str, to_root: str, names: dict[str, str]) -> str:
-    "Prose whose names in backticks lead to where the API documents them; code stays as it is."
-    def link(found: re.Match) -> str:
-        name = found["name"]
-        said = name and (found["call"] or re.search(r"[A-Z_.]", name))  # `fit` may be any word
-        return f"[{found[0]}]({to_root}{names[name]})" if said and name in names else found[0]
-
-    lines, fence = markdown.splitlines(keepends=True), ""
-    for at, line in enumerate(lines):
-        mark = re.match(r"\s*(`{3,}|~{3,})", line)
-        if mark and (not fence or mark[1].startswith(fence)):
-            fence = "" if fence else mark[1]
-        elif not fence and not line.startswith(("#", "    ")):
-            lines[at] = _LINK_OR_NAME.sub(link, line)
-    return "".join(lines)
+_CODE_LINK_OR_NAME = re.compile(  # only a name has the group
+    r"^[ \t]*(?P<fence>`{3,}|~{3,}).*?(?:^[ \t]*(?P=fence)[^\n]*|\Z)|^(?:#|    )[^\n]*"
+    r"|\[[^\]]*\]\([^)]*\)|(?<!`)`(?P<name>[A-Za-z][\w.]*)(?P<call>\(\))?`(?!`)", re.M | re.S)
 
 
 def _link_inside(
     notebook: NotebookNode, to_root: str, site_url: str, names: dict[str, str]
 ) -> None:
     "Let links to the published site lead to this one, and names to where they are documented."
+    def link(found: re.Match) -> str:
+        name = found["name"]
+        said = name and (found["call"] or re.search(r"[A-Z_.]", name))  # `fit` may be any word
+        return f"[{found[0]}]({to_root}{names[name]})" if said and name in names else found[0]
+
     def inside(text: str) -> str:
-        return _link_names(text.replace(f"]({site_url}/", f"]({to_root}"), to_root, names)
+        return _CODE_LINK_OR_NAME.sub(link, text.replace(f"]({site_url}/", f"]({to_root}"))
 
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and ".run-stamp" not in cell.source:  # parameters, no names

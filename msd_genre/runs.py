@@ -500,28 +500,25 @@ def needed(
     return sorted(seen)
 
 
-def _why_stale(run: Run, name: str, made: dict, content: bool) -> str | None:
-    "Why an artefact is stale; None where it is not."
-    if not (run.dir / name).exists():
-        return "it is gone"
-    modules = made["modules"]
-    if source_digest(modules["names"]) != modules["source"]:
-        return f"the code of {', '.join(modules['names'])}, or of what they import, has changed"
-    for one, digest in made["inputs"].items():
-        if not (run.dir / one).exists() or run.digest(one) != digest:
-            return f"{one} has changed"
-    if content and file_digest(run.dir / name) != made["digest"]:
-        return "its content is not what was written"
-    return None
-
-
 def stale(
     run: Run,
     names: Iterable[str] | None = None,  # with all that they were made from; None: all artefacts
     content: bool = False,  # whether to read each artefact and compare its digest
 ) -> dict[str, str]:  # artefact -> what has changed since it was made
-    "The artefacts of a run that do not fit what is there now."
-    made = run.sidecars()
-    chosen = made if names is None else needed(run, names)
-    why = {name: _why_stale(run, name, made[name], content) for name in chosen}
-    return {name: reason for name, reason in why.items() if reason}
+    "Return the artifacts of a run that are not current, with the first reason."
+    known, why = run.sidecars(), {}
+    for name in known if names is None else needed(run, names):
+        made = known[name]
+        modules = made["modules"]
+        changed = [one for one, digest in made["inputs"].items()
+                   if not (run.dir / one).exists() or run.digest(one) != digest]
+        if not (run.dir / name).exists():
+            why[name] = "it is gone"
+        elif source_digest(modules["names"]) != modules["source"]:
+            why[name] = (f"the code of {', '.join(modules['names'])}, or of what they import, "
+                         "has changed")
+        elif changed:
+            why[name] = f"{changed[0]} has changed"
+        elif content and file_digest(run.dir / name) != made["digest"]:
+            why[name] = "its content is not what was written"
+    return why
