@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['NOTEBOOK_TOOLS', 'DATA_SOURCES', 'PlainErrors', 'DataError', 'main', 'resolve_data', 'write_demo_songs',
-           'preparation', 'song_options', 'open_for_work', 'report', 'tell_plan', 'build', 'same_data', 'open_current',
-           'site', 'record', 'verify', 'sources', 'run_options', 'similar', 'predict', 'export', 'fetch', 'demo',
-           'write', 'fit']
+           'preparation', 'song_options', 'resolve_run', 'report', 'build', 'same_data', 'open_current', 'site',
+           'record', 'verify', 'sources', 'similar', 'predict', 'export', 'fetch', 'demo', 'write', 'fit']
 
 # %% ../nbs/api/81_cli.ipynb #e829ada0
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from msd_genre.runs import Run
 
 # %% ../nbs/api/81_cli.ipynb #7f96e930
@@ -79,13 +80,14 @@ def resolve_data(
     from msd_genre.runs import value_digest
     from msd_genre.sources import data_folder, project_root
 
-    section, folder = dict(params.get("data") or {}), None
-    source = section.setdefault("source", "folder")
-    if source not in DATA_SOURCES:
-        raise DataError(f"data: no source {source!r}. There is: {', '.join(DATA_SOURCES)}.")
+    section = {"source": "folder"} | (params.get("data") or {})
+    folder: Path | None = None
+    if section["source"] not in DATA_SOURCES:
+        raise DataError(f"data: no source {section['source']!r}. "
+                        f"There is: {', '.join(DATA_SOURCES)}.")
     if songs:
         section["songs_at"] = songs
-    if source == "demo":
+    if section["source"] == "demo":
         if data or songs:
             raise DataError(
                 "these parameters write their own fictional songs, so --data and --songs have no "
@@ -104,7 +106,7 @@ def resolve_data(
         folder = project_root() / Path(section["folder"]).expanduser()
     else:
         folder = data_folder()
-    return {**params, "data": {**section, "folder": str(folder) if folder else None}}
+    return params | {"data": section | {"folder": str(folder) if folder else None}}
 
 # %% ../nbs/api/81_cli.ipynb #845e9029
 def write_demo_songs(
@@ -125,18 +127,33 @@ def write_demo_songs(
 def preparation(
     params: dict,  # resolved
 ) -> list[tuple[str, Callable[["Run"], object]]]:  # for `report.run_report`
-    "The steps before the first chapter: songs, catalog, feature store."
+    "Return the steps before the first chapter: songs, catalog, feature store."
     from msd_genre import catalog, features
 
-    steps: list[tuple[str, Callable[[Run], object]]] = [
-        ("catalog", catalog.build_catalog), ("features", features.build_store)
-    ]  # fmt: skip
-    first = params["data"]["source"] == "demo"
-    return [("demo songs", write_demo_songs), *steps] if first else steps
+    first = [("demo songs", write_demo_songs)] if params["data"]["source"] == "demo" else []
+    return [*first, ("catalog", catalog.build_catalog), ("features", features.build_store)]
 
 # %% ../nbs/api/81_cli.ipynb #5aa5ef95
+_MODEL = click.option("--model", metavar="NAME", help="A network of the run, such as cnn or "
+                      "cnn-as_written-artist-f0-s1.  [default: the best on validation]")
+_RUN = click.option("--run", "run_dir", metavar="RUN_DIR", default="runs/demo", show_default=True,
+                    help="A finished run.")
+_RUN_DIR = click.argument("run_dir", metavar="RUN_DIR")
+_OUT = click.option("--out", metavar="DIR", help="The site's folder.  [default: _site]")
+
+
+def _show(table: "pd.DataFrame", **formats) -> None:
+    "Print a table."
+    click.echo(table.to_markdown(index=False, tablefmt="plain", **formats))
+
+
 def song_options(command: Callable) -> Callable:
-    "What a command takes that reads songs into a run."
+    "Add the options that say which songs; the command gets parameters and the run's folder."
+    @wraps(command)
+    def resolved(params: str, data: str | None, songs: str | None, run_dir: str | None,
+                 settings: Sequence[str], **options) -> object:  # fmt: skip
+        return command(*resolve_run(params, data, songs, run_dir, settings), **options)
+
     for option in (
         click.option("--run-dir", metavar="DIR", help="The run's folder.  [default: runs/NAME]"),
         click.option("--songs", metavar="PLACE", help="Where the song files lie, if not in the "
@@ -147,30 +164,28 @@ def song_options(command: Callable) -> Callable:
                      "FILE or 05_cnn.epochs=2; may be given several times."),
         click.argument("params", type=click.Path(dir_okay=False)),
     ):  # fmt: skip
-        command = option(command)
-    return command
+        resolved = option(resolved)
+    return resolved
 
 
-@contextmanager
-def open_for_work(
+def resolve_run(
     params: str,  # a parameter file
-    data: str | None,  # --data
-    songs: str | None,  # --songs
-    run_dir: str | None,  # --run-dir
+    data: str | None = None,  # --data
+    songs: str | None = None,  # --songs
+    run_dir: str | None = None,  # --run-dir
     settings: Sequence[str] = (),  # --set
-) -> Iterator["Run"]:
-    "The run of a parameter file, held so that no other command writes into it."
+) -> tuple[dict, Path]:  # resolved parameters, the run's folder
+    "Return what a parameter file and the options describe."
     from msd_genre.parameters import read_params, set_params
-    from msd_genre.runs import create_run, locked
+    from msd_genre.runs import run_folder
 
     resolved = resolve_data(set_params(read_params(params), settings), data, songs)
-    with locked(run_dir or Path("runs") / resolved["run"]) as folder:
-        yield create_run(resolved, folder)
+    return resolved, run_folder(run_dir or Path("runs") / resolved["run"])
 
 
 @main.command()
 @song_options
-@click.option("--out", metavar="DIR", help="The site's folder.  [default: _site]")
+@_OUT
 @click.option("--only", metavar="CHAPTER", multiple=True,
               help="This chapter, by number or name; may be given several times.")
 @click.option("--from", "start", metavar="CHAPTER", help="This chapter and those after it.")
@@ -178,70 +193,52 @@ def open_for_work(
 @click.option("--dry-run", is_flag=True, help="Say what would run and why; run and write nothing.")
 @click.option("--keep-going", is_flag=True, help="Go on with the others where a chapter fails.")
 def report(
-    params: str, data: str | None, songs: str | None, run_dir: str | None,
-    settings: tuple[str, ...], out: str | None,
-    only: tuple[str, ...], start: str | None, before: str | None, dry_run: bool, keep_going: bool,
+    params: dict, folder: Path, out: str | None, only: tuple[str, ...], start: str | None,
+    before: str | None, dry_run: bool, keep_going: bool,
 ) -> None:  # fmt: skip
     """Run the report that the file PARAMS describes, and make its site.
 
-    What a run already has and what has not changed since is reused, so the same command goes on
-    after an error. With --only, --from or --before other chapters are neither run nor looked
-    at, and the site is left as it is: `msd-genre site` makes it when all of them are current.
+    What has not changed since the last run is reused, so the same command goes on after an error.
+    With --only, --from or --before, other chapters are not run and the site is left unchanged.
 
     \b
     Examples:
-        msd-genre report params/demo.yaml
-        msd-genre report params/sample.yaml --data ~/MillionSongSubset
         msd-genre report params/demo.yaml --run-dir runs/mine --out mine
-        msd-genre report params/demo.yaml --dry-run
+        msd-genre report params/sample.yaml --data ~/MillionSongSubset --dry-run
         msd-genre report params/demo.yaml --only 05 --only 07_results
         msd-genre report params/demo.yaml --from 10 --keep-going
-        msd-genre report params/demo.yaml --before 05
         msd-genre report params/full.yaml --data ~/msd --set 02_lyrics.vectors=glove-6b-50d
     """
     from msd_genre import report as reports
     from msd_genre.costs import cost_table, read_costs
+    from msd_genre.runs import create_run, locked, open_run
 
+    chosen = only, start, before
     if dry_run:
-        tell_plan(params, data, songs, run_dir, only, start, before, settings)
+        with TemporaryDirectory() as nothing:
+            there = (folder / "stamp.json").is_file()
+            run = open_run(folder) if there else create_run(params, nothing)
+            run.params = params
+            for chapter in reports.choose_chapters(reports.plan_chapters(run), *chosen):
+                why = reports.changes(chapter, run)
+                click.echo(f"{chapter.name:<20} {'runs: ' + '; '.join(why) if why else 'reused'}")
+        click.echo("The songs are looked at when it runs. A chapter runs too where one before it, "
+                   "or the songs, change what it reads.")
         return
-    with open_for_work(params, data, songs, run_dir, settings) as run:
-        reports.run_report(run, preparation(run.params), None, only, start, before, keep_going)
-        table = cost_table(read_costs(run)).to_markdown(
-            index=False, tablefmt="plain", floatfmt=("", "", ".1f", ".1f", ".2f"))
-        click.echo(f"\nWhat each took when it was made, in all its attempts:\n{table}")
-        if only or start or before:
-            click.echo(f"The site was left as it is: msd-genre site {run.dir} makes it.")
+    with locked(folder):
+        run = create_run(params, folder)
+        reports.run_report(run, preparation(run.params), None, *chosen, keep_going)
+        click.echo("\nWhat each took when it was made, in all its attempts:")
+        _show(cost_table(read_costs(run)), floatfmt=("", "", ".1f", ".1f", ".2f"))
+        if any(chosen):
+            try:
+                reports.must_be_current(run)
+                left = f"`msd-genre site {run.dir}` makes it from the chapters executed so far."
+            except reports.ReportError as error:
+                left = str(error)
+            click.echo(f"The site was left as it is: {left}")
         else:
             reports.render_site(reports.stage_site(run), Path(out) if out else None)
-
-
-def tell_plan(
-    params: str,  # a parameter file
-    data: str | None,  # --data
-    songs: str | None,  # --songs
-    run_dir: str | None,  # --run-dir
-    only: tuple[str, ...],  # --only
-    start: str | None,  # --from
-    before: str | None,  # --before
-    settings: Sequence[str] = (),  # --set
-) -> None:
-    "Say what `report` would run and why. Nothing is written."
-    from msd_genre import report as reports
-    from msd_genre.parameters import read_params, set_params
-    from msd_genre.runs import create_run, open_run, run_folder
-
-    resolved = resolve_data(set_params(read_params(params), settings), data, songs)
-    folder = run_folder(run_dir or Path("runs") / resolved["run"])
-    with TemporaryDirectory() as nothing:
-        there = (folder / "stamp.json").is_file()
-        run = open_run(folder) if there else create_run(resolved, nothing)
-        run.params = resolved
-        plan = reports.what_would_run(run, None, only, start, before)
-    for name, why in plan.items():
-        click.echo(f"{name:<20} {'runs: ' + '; '.join(why) if why else 'reused'}")
-    click.echo("The songs are looked at when it runs. A chapter runs too where one before it, or "
-               "the songs, change what it reads.")
 
 # %% ../nbs/api/81_cli.ipynb #592b479b
 @main.command()
@@ -249,35 +246,32 @@ def tell_plan(
 @click.option("--workers", metavar="N", type=click.IntRange(1),
               help="Processes that read songs.  [default: one a core; none for a few songs]")
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, for a cluster.")
-def build(
-    params: str, data: str | None, songs: str | None, run_dir: str | None,
-    settings: tuple[str, ...], workers: int | None, scheduler: str | None,
-) -> None:  # fmt: skip
+def build(params: dict, folder: Path, workers: int | None, scheduler: str | None) -> None:
     """Read and join the datasets: catalog and feature store, without the chapters.
 
-    Every song file is read once, on all cores or on a cluster whose workers see the run's folder.
-    A build that was stopped or killed goes on with the same command; one whose files changed reads
-    only the shards with these. `msd-genre report` with the same PARAMS uses what was built.
+    Reads every song file once, on all cores or on a cluster whose workers see the run's folder. The
+    same command goes on with a build that was stopped. `msd-genre report` uses what was built.
 
     \b
     Examples:
-        msd-genre build params/sample.yaml --data ~/MillionSongSubset
         msd-genre build params/full.yaml --data ~/msd --songs ~/millionsongsubset.tar.gz
         msd-genre build params/full.yaml --data ~/msd --scheduler tcp://node1:8786
     """
     from msd_genre import catalog, features
+    from msd_genre.runs import create_run, locked
 
-    with open_for_work(params, data, songs, run_dir, settings) as run:
+    with locked(folder):
+        run = create_run(params, folder)
         if run.params["data"]["source"] == "demo":
             write_demo_songs(run)
         table = catalog.build_catalog(run, workers, scheduler)
         store, aside = features.build_store(run), catalog.set_aside(run)
-        steps = catalog.funnel(table, unreadable=int((aside["source"] == "songs").sum()))
-        click.echo(steps.to_markdown(index=False, tablefmt="plain", intfmt=","))
+        unreadable = int((aside["source"] == "songs").sum())
+        _show(catalog.funnel(table, unreadable=unreadable), intfmt=",")
         if len(aside):
             kinds = [aside["source"], aside["reason"].str.partition(":")[0].rename("reason")]
-            counts = aside.groupby(kinds).size().rename("set aside").reset_index()
-            click.echo("\n" + counts.to_markdown(index=False, tablefmt="plain", intfmt=","))
+            click.echo()
+            _show(aside.groupby(kinds).size().rename("set aside").reset_index(), intfmt=",")
         click.echo(f"\n{store.n:,} songs in {run.dir / 'features'}")
 
 # %% ../nbs/api/81_cli.ipynb #5707fe06
@@ -307,12 +301,10 @@ def open_current(run_dir: str) -> "Run":
 
 # %% ../nbs/api/81_cli.ipynb #dedcfe14
 @main.command()
-@click.argument("run_dir", metavar="RUN_DIR")
-@click.option("--out", metavar="DIR", help="The site's folder.  [default: _site]")
+@_RUN_DIR
+@_OUT
 def site(run_dir: str, out: str | None) -> None:
-    """Make the site of a finished run again.
-
-    Nothing is executed: the pages are made from the chapters in RUN_DIR as they are.
+    """Make the site of a finished run again, from its executed chapters.
 
     \b
     Example:
@@ -324,13 +316,12 @@ def site(run_dir: str, out: str | None) -> None:
 
 # %% ../nbs/api/81_cli.ipynb #7a58770e
 @main.command()
-@click.argument("run_dir", metavar="RUN_DIR")
+@_RUN_DIR
 @click.option("--out", metavar="DIR", help="Where the record goes.  [default: results/NAME]")
 def record(run_dir: str, out: str | None) -> None:
-    """Keep the scores, the costs, the stamp and the parameters of a finished run.
+    """Copy scores, costs, stamp and parameters of a finished run to where they can be committed.
 
-    They are small and hold no songs, so they can be committed. The folder that the songs were read
-    from is left out.
+    They contain no songs, and not the folder that the songs were read from.
 
     \b
     Example:
@@ -342,13 +333,12 @@ def record(run_dir: str, out: str | None) -> None:
 
 # %% ../nbs/api/81_cli.ipynb #5a0dc4fb
 @main.command()
-@click.argument("run_dir", metavar="RUN_DIR")
+@_RUN_DIR
 def verify(run_dir: str) -> None:
     """Check a finished run: recompute its scores, look for what has changed.
 
-    All tables of scores are made again from the stored predictions and compared to the last bit.
-    What the run was made from is compared too: raw files, parameters, code, and the content of each
-    artefact. Exit code 1 where anything differs.
+    Recomputes all tables of scores from the stored predictions and compares them to the last bit;
+    also raw files, parameters, code, and the content of each artifact. Exit code 1 if any differs.
 
     \b
     Example:
@@ -360,8 +350,7 @@ def verify(run_dir: str) -> None:
 
     run = open_run(run_dir)
     checks = results.verify(run, reports.reads(run) or None)
-    click.echo(checks.assign(ok=checks["ok"].map({True: "yes", False: "NO"})).to_markdown(
-        index=False, tablefmt="plain"))  # fmt: skip
+    _show(checks.assign(ok=checks["ok"].map({True: "yes", False: "NO"})))
     wrong = int((~checks["ok"]).sum())
     if not same_data(run):
         raise DataError(f"the raw data have changed since {run_dir} was made")
@@ -372,41 +361,27 @@ def verify(run_dir: str) -> None:
 @main.command()
 @click.argument("folder", required=False)
 def sources(folder: str | None) -> None:
-    """Say which raw files a folder holds.
-
-    What is missing is shown with the page that offers it.
-    Without FOLDER it is the one that the environment variable MSD_GENRE_DATA names.
+    """List the raw files in FOLDER (default: $MSD_GENRE_DATA), and where to get missing ones.
 
     \b
     Example:
         msd-genre sources ~/MillionSongSubset
     """
+    import pandas as pd
+
     from msd_genre.sources import data_folder, describe, find_layout
 
     place = folder or data_folder()
     if not place:
         raise click.UsageError("name a FOLDER, or set MSD_GENRE_DATA")
-    found = describe(find_layout(place))
-    there = found["file"].notna()
+    found, root = describe(find_layout(place)), Path(place).expanduser()
     found["file"] = [
-        str(Path(path).relative_to(Path(place).expanduser())) if path else f"missing: {address}"
-        for path, address in zip(found["file"].where(there, None), found["address"], strict=True)
+        f"missing: {one.address}" if pd.isna(one.file) else str(Path(one.file).relative_to(root))
+        for one in found.itertuples()
     ]
-    click.echo(found[["source", "role", "file"]].to_markdown(index=False, tablefmt="plain"))
+    _show(found[["source", "role", "file"]])
 
 # %% ../nbs/api/81_cli.ipynb #0c64c89c
-def run_options(command: Callable) -> Callable:
-    "What a command takes that asks a network of a run."
-    for option in (
-        click.option("--model", metavar="NAME", help="A network of the run, such as cnn or "
-                     "cnn-as_written-artist-f0-s1.  [default: the best on validation]"),
-        click.option("--run", "run_dir", metavar="RUN_DIR", default="runs/demo", show_default=True,
-                     help="A finished run."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
 @main.command()
 @click.argument("song")
 @click.argument("other", required=False)
@@ -414,14 +389,15 @@ def run_options(command: Callable) -> Callable:
               help="How many songs.")
 @click.option("--playlist", type=click.IntRange(2), metavar="N",
               help="A walk of N songs from SONG to OTHER.")
-@run_options
+@_RUN
+@_MODEL
 def similar(
     song: str, other: str | None, k: int, playlist: int | None, run_dir: str, model: str | None
 ) -> None:
     """List the songs nearest to SONG, with their distance and why.
 
-    SONG is "Artist - Title" or a track id of the run. "sound" is said of a neighbour in the nearest
-    tenth of all songs by whole-song statistics, "lyrics" of one in the nearest tenth by words.
+    SONG is "Artist - Title" or a track id of the run. The reason "sound" means the nearest tenth of
+    all songs by whole-song statistics, "lyrics" the nearest tenth by words.
 
     \b
     Examples:
@@ -440,7 +416,7 @@ def similar(
         columns = ["step", "song", "genre", "distance"]
     else:
         found, columns = neighbours.similar(space, song, k), ["distance", "song", "genre", "why"]
-    click.echo(found[columns].to_markdown(index=False, tablefmt="plain", floatfmt=".2f"))
+    _show(found[columns], floatfmt=".2f")
 
 # %% ../nbs/api/81_cli.ipynb #63be9443
 @main.command()
@@ -449,21 +425,20 @@ def similar(
               help="The words of the song, a text file.")
 @click.option("-n", "k", default=10, show_default=True, type=click.IntRange(1), metavar="N",
               help="How many nearest songs.")
-@run_options
+@_RUN
+@_MODEL
 def predict(
     song: str | None, lyrics: str | None, k: int, run_dir: str, model: str | None
 ) -> None:
     """Judge a new song: its genres, its nearest songs, its place on the map.
 
     SONG is an MSD song file (.h5), or a sound file; for the latter, timbre is an approximation of
-    unknown error, and the extra `audio` must be installed. Lyrics are stemmed and counted as
-    musiXmatch does. Either may be left out; what is missing is named. --model also takes a folder
-    from `msd-genre export`; then there are genres alone.
+    unknown error, and the extra `audio` must be installed. Either input may be left out. --model
+    also takes a folder from `msd-genre export`; then there are genres alone.
 
     \b
     Examples:
-        msd-genre predict TRAAAAW128F429D538.h5 --lyrics words.txt
-        msd-genre predict demo.flac --run runs/sample --model cnn
+        msd-genre predict TRAAAAW128F429D538.h5 --lyrics words.txt --run runs/sample --model cnn
         msd-genre predict --lyrics words.txt --model my_model
     """
     from msd_genre import new_song
@@ -476,19 +451,15 @@ def predict(
 
 
 @main.command()
-@click.argument("run_dir", metavar="RUN_DIR")
-@click.option("--model", metavar="NAME", help="A network of the run, such as cnn.  "
-              "[default: the best on validation]")
+@_RUN_DIR
+@_MODEL
 @click.option("--into", metavar="FOLDER", required=True, help="Gets the model.")
 def export(run_dir: str, model: str | None, into: str) -> None:
-    """Write a network with all that it needs into one folder, to take away.
-
-    The folder has the network, the words and their vectors, the scale of the inputs, the genres, a
-    model card with scores and limits, hashes and versions, and an example of ten lines.
+    """Write a network with all that it needs into one folder: inputs' scale, word vectors, genres,
+    a model card with scores and limits, hashes, versions, and an example of ten lines.
 
     \b
     Examples:
-        msd-genre export runs/demo --into my_model
         msd-genre export runs/sample --model cnn --into my_model
         python my_model/example.py TRAAAAW128F429D538.h5
     """
@@ -509,14 +480,12 @@ def fetch(
 ) -> None:
     """Download datasets; without NAMES, list what there is and under which terms.
 
-    A download that was interrupted goes on with the same command, and what is there already is left
-    alone. Each file is checked before it gets its name, and FOLDER/downloads.json says how it was
-    got. The songs stay in their archive, which is read as it is.
+    The same command goes on with an interrupted download and skips files that are there. Each file
+    is verified before it gets its name; FOLDER/downloads.json records its origin. The songs stay in
+    their archive.
 
     \b
     Examples:
-        msd-genre fetch
-        msd-genre fetch tagtraum lists --into ~/msd
         msd-genre fetch subset tagtraum lyrics plays lists --into ~/msd
         msd-genre fetch plays --into ~/msd --table mirror.yaml
 
@@ -544,11 +513,7 @@ def fetch(
 # %% ../nbs/api/81_cli.ipynb #4218fb84
 @main.group()
 def demo() -> None:
-    """Fictional songs in the formats of the real files.
-
-    `write` draws them from what `fit` estimated from real ones; the package brings estimates, so
-    that no real song is needed to write some.
-    """
+    "Fictional songs in the formats of the real files."
 
 
 @demo.command()
@@ -570,17 +535,14 @@ def write(
 ) -> None:
     """Write a fictional Million Song Dataset into FOLDER.
 
-    Song files, labels, lyrics, plays and lists, laid out like the MSD subset: every command that
-    reads real songs reads these. A song takes about 0.25 MB; all cores write. What was interrupted
-    goes on where it stopped. A demo of other songs in FOLDER is replaced, and anything else there
-    is refused.
+    Every command that reads real songs reads these: song files (0.25 MB each), labels, lyrics,
+    plays and lists. The same command goes on where it was interrupted. A demo of other songs in
+    FOLDER is replaced, anything else there is rejected.
 
     \b
     Examples:
-        msd-genre demo write data/mine --songs 500 --seed 2
-        msd-genre demo write data/full --songs 32648 --listeners 1000000
+        msd-genre demo write data/full --songs 32648 --seed 2 --listeners 1000000
         msd-genre demo write data/like-mine --like FOLDER_OF_REAL_SONGS
-        msd-genre report params/sample.yaml --data data/mine
     """
     from dataclasses import replace
 
@@ -602,16 +564,13 @@ def write(
 def fit(data: str, into: str | None) -> None:
     """Estimate from the real songs in DATA what fictional ones are drawn from.
 
-    DATA is laid out like the MSD subset, with lyrics. The file, some 100 kB of JSON, holds
-    aggregates only: quantiles and correlations of whole-song statistics, places of genres,
-    frequencies of word stems. Genres are the artists' strongest terms; those with few artists
-    borrow from their nearest, and the file says how much. The page "Fictional songs, real
-    statistics" shows what comes of it.
+    DATA is laid out like the MSD subset, with lyrics. The file contains aggregates only (see the
+    page "Fictional songs, real statistics"): quantiles and correlations of whole-song statistics,
+    embeddings of genres, frequencies of word stems. Genres are the artists' strongest terms.
 
     \b
     Example:
         msd-genre demo fit FOLDER_OF_REAL_SONGS --into mine.json
-        msd-genre demo write data/mine --fitted mine.json
     """
     from msd_genre.fit import FitError, fit_demo, write_fit
 

@@ -57,45 +57,14 @@ def read_costs(
 
 
 def _keep(run: Run, name: str, attempt: Attempt) -> None:
-    "Write an attempt in the place of what was known of it; one that only reused leaves no trace."
+    "Write an attempt in place of what was known of it; one that only reused leaves no trace."
     known = read_costs(run)
-    before = [one for one in known.get(name, []) if one["begun"] != attempt.begun]
+    tries = [one for one in known.get(name, []) if one["begun"] != attempt.begun]
     if attempt.ended != "reused":
-        if before and before[-1]["ended"] == "executed":
-            before = []
-        known[name] = [*before, asdict(attempt)]
-    elif before:
-        known[name] = before
-    else:
-        known.pop(name, None)
-    write_json(known, run.dir / RECORD)
-
-
-class _Watch(threading.Thread):
-    "Looks at what is used while a step works."
-
-    def __init__(self, run: Run, name: str):
-        super().__init__(daemon=True)
-        self.run_, self.step = run, name
-        self.attempt = Attempt(datetime.now(UTC).isoformat(timespec="milliseconds"))
-        self.done, self.begun, self.spent = threading.Event(), time.perf_counter(), used()[0]
-
-    def look(self) -> None:
-        "Bring the attempt up to date."
-        processor, memory = used()
-        attempt = self.attempt
-        attempt.seconds = round(time.perf_counter() - self.begun, 1)
-        attempt.processor_s = round(max(attempt.processor_s, processor - self.spent), 1)
-        attempt.memory_gb = round(max(attempt.memory_gb, memory / 1e9), 3)
-
-    def run(self) -> None:
-        "Until the step is done."
-        kept = time.perf_counter()
-        while not self.done.wait(EVERY_S):
-            self.look()
-            if time.perf_counter() - kept > KEEP_EVERY_S:
-                _keep(self.run_, self.step, self.attempt)
-                kept = time.perf_counter()
+        complete = bool(tries) and tries[-1]["ended"] == "executed"
+        tries = [*([] if complete else tries), asdict(attempt)]
+    known[name] = tries
+    write_json({step: tries for step, tries in known.items() if tries}, run.dir / RECORD)
 
 
 @contextmanager
@@ -104,30 +73,44 @@ def measured(
     name: str,  # of the step or chapter
 ) -> Iterator[Attempt]:  # complete after the block; `ended` may be set to "reused" in it
     "Measure what is done in a block."
-    watch = _Watch(run, name)
-    watch.start()
+    attempt = Attempt(datetime.now(UTC).isoformat(timespec="milliseconds"))
+    done, begun, spent = threading.Event(), time.perf_counter(), used()[0]
+
+    def look() -> None:
+        processor, memory = used()
+        attempt.seconds = round(time.perf_counter() - begun, 1)
+        attempt.processor_s = round(max(attempt.processor_s, processor - spent), 1)
+        attempt.memory_gb = round(max(attempt.memory_gb, memory / 1e9), 3)
+
+    def watch() -> None:
+        kept = begun
+        while not done.wait(EVERY_S):
+            look()
+            if time.perf_counter() - kept > KEEP_EVERY_S:
+                _keep(run, name, attempt)
+                kept = time.perf_counter()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
-        yield watch.attempt
-        if watch.attempt.ended == "cut short":
-            watch.attempt.ended = "executed"
+        yield attempt
+        if attempt.ended == "cut short":
+            attempt.ended = "executed"
     except BaseException:
-        watch.attempt.ended = "failed"
+        attempt.ended = "failed"
         raise
     finally:
-        watch.done.set()
-        watch.join()
-        watch.look()
-        _keep(run, name, watch.attempt)
+        done.set()
+        watcher.join()
+        look()
+        _keep(run, name, attempt)
 
 # %% ../nbs/api/78_costs.ipynb #1f764c93
 def cost_table(
     costs: dict[str, list[dict]],  # as `read_costs` gives them
 ) -> pd.DataFrame:  # step, attempts, seconds, processor_s, memory_gb; in the order of making
     "What each step and chapter of a run took until it was complete."
-    rows = [
-        {"step": name, "attempts": len(tries), "seconds": sum(one["seconds"] for one in tries),
-         "processor_s": sum(one["processor_s"] for one in tries),
-         "memory_gb": max(one["memory_gb"] for one in tries)}
-        for name, tries in costs.items() if tries
-    ]  # fmt: skip
+    rows = [(name, len(tries), sum(one["seconds"] for one in tries),
+             sum(one["processor_s"] for one in tries), max(one["memory_gb"] for one in tries))
+            for name, tries in costs.items() if tries]  # fmt: skip
     return pd.DataFrame(rows, columns=["step", "attempts", "seconds", "processor_s", "memory_gb"])

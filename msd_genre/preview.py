@@ -18,16 +18,17 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from importlib.resources import files
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urldefrag
 
 import nbformat
 import pypandoc
 import yaml
 from bs4 import BeautifulSoup
+from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 
 # %% ../nbs/api/79_preview.ipynb #2e1220e0
@@ -43,17 +44,14 @@ def cell_options(
 ) -> tuple[dict, str]:  # options by name (an nbdev directive has the value True), and the code
     "Split a code cell into its options and its code. Raises `PreviewError` if they are not YAML."
     lines = source.splitlines()
-    n = next((i for i, line in enumerate(lines) if not line.startswith("#|")), len(lines))
-    said = [line[2:].removeprefix(" ") for line in lines[:n]]
+    said = [line[2:].removeprefix(" ") for line in takewhile(lambda one: one[:2] == "#|", lines)]
     words = {line.split()[0]: True for line in said if _DIRECTIVE.match(line)}
     try:
-        named = yaml.safe_load("\n".join(s for s in said if not _DIRECTIVE.match(s))) or {}
-        options = words | named
+        named = yaml.safe_load("\n".join(one for one in said if not _DIRECTIVE.match(one))) or {}
+        return words | named, "\n".join(lines[len(said):]).strip("\n")
     except (yaml.YAMLError, TypeError) as error:
-        raise PreviewError(
-            "the options of a cell are not `#| name: value` lines:\n" + "\n".join(lines[:n])
-        ) from error
-    return options, "\n".join(lines[n:]).strip("\n")
+        raise PreviewError("the options of a cell are not `#| name: value` lines:\n"
+                           + "\n".join(lines[:len(said)])) from error
 
 
 def with_options(
@@ -61,116 +59,78 @@ def with_options(
     code: str,  # the cell's code
 ) -> str:  # the source of a code cell
     "The opposite of `cell_options`, one option a line."
-    def line(name: str, value: object) -> str:
-        text = json.dumps(value, ensure_ascii=False)  # JSON is YAML, in one line
-        return f"#| {name}" if value is True and _DIRECTIVE.match(name) else f"#| {name}: {text}"
-
-    return "\n".join([*(line(*item) for item in options.items()), code]).strip("\n")
+    lines = [f"#| {name}" if value is True and _DIRECTIVE.match(name) else
+             f"#| {name}: {json.dumps(value, ensure_ascii=False)}"  # JSON is YAML, in one line
+             for name, value in options.items()]
+    return "\n".join([*lines, code]).strip("\n")
 
 # %% ../nbs/api/79_preview.ipynb #4cd5cdb5
-def _float(label: str, body: str, caption: str) -> str:
-    "A figure or table that can be referred to."
-    return f"::: {{#{label}}}\n{body}\n\n{caption}\n:::"
-
-
-def _attribute(text: str) -> str:
-    "A text as the value of an attribute in Markdown."
-    return '"' + " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def _fence(text: str, classes: str = "") -> str:
-    "A block of verbatim text, whatever backticks it holds."
-    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    "Return a block of verbatim text, whatever backticks are in it."
+    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{ticks}{classes and f' {{{classes}}}'}\n{text.rstrip()}\n{ticks}"
-
-
-def _printed(text: str, kind: str) -> str:
-    "What a cell printed. As the block's own class, pandoc would take the kind for a language."
-    return f"::: cell-output-{kind}\n{_fence(_plain(text))}\n:::"
-
-
-def _text(value: str | list[str]) -> str:
-    "Text of an output, which some tools write as a list of lines."
-    return value if isinstance(value, str) else "".join(value)
-
-
-def _plain(text: str) -> str:
-    "Text without the escape codes that colour it in a terminal."
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 # %% ../nbs/api/79_preview.ipynb #a7e64e3e
 _IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/svg+xml": "svg"}
 
 
 def _image(output: NotebookNode, mime: str, path: Path, alt: str) -> str:
-    "Write an image beside its page; the Markdown that shows it."
+    "Write an image next to its page; return the Markdown that shows it."
     path = path.with_suffix(f".{_IMAGES[mime]}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = _text(output.data[mime])
+    data, told = output.data[mime], output.metadata.get(mime, {})
     path.write_bytes(data.encode() if mime == "image/svg+xml" else base64.b64decode(data))
-    told = output.metadata.get(mime, {})
-    alt, width = told.get("alt", alt), told.get("width")
-    size = f" width={width}px" if width else ""
-    return f"![]({path.parent.name}/{path.name}){{fig-alt={_attribute(alt)}{size}}}"
+    alt = " ".join(told.get("alt", alt).split()).replace("\\", "\\\\").replace('"', '\\"')
+    size = f" width={told['width']}px" if told.get("width") else ""
+    return f'![]({path.parent.name}/{path.name}){{fig-alt="{alt}"{size}}}'
 
 
 def _output(output: NotebookNode, path: Path, alt: str) -> str:
-    "One output of a cell as Markdown; images are written to `path` with their own suffix."
+    "Return an output as Markdown; an image is written to `path` with its own suffix."
     if output.output_type == "stream":
-        return _printed(_text(output.text), output.name)
-    if output.output_type == "error":
-        return _printed("\n".join(output.traceback), "error")
-    for mime in _IMAGES:
-        if mime in output.data:
-            return _image(output, mime, path, alt)
-    for mime in ("text/markdown", "text/latex"):
-        if mime in output.data:
-            return _text(output.data[mime])
-    text = _text(output.data.get("text/plain", ""))
-    return _printed(text, "display") if text else ""
+        kind, text = output.name, output.text
+    elif output.output_type == "error":
+        kind, text = "error", "\n".join(output.traceback)
+    else:
+        for mime in _IMAGES:
+            if mime in output.data:
+                return _image(output, mime, path, alt)
+        for mime in ("text/markdown", "text/latex"):
+            if mime in output.data:
+                return output.data[mime]
+        kind, text = "display", output.data.get("text/plain", "")
+    # As the block's own class, pandoc would take the kind for a language.
+    return f"::: cell-output-{kind}\n{_fence(strip_ansi(text))}\n:::" if text else ""
 
 # %% ../nbs/api/79_preview.ipynb #7912b4e0
 def _code(code: str, options: dict, folded: bool) -> str:
-    "The code of a cell, folded or not."
+    "Return the code of a cell as Markdown, folded or not."
     block = _fence(code, ".python .cell-code")
     fold = options.get("code-fold", folded)
     if fold in (False, "false"):
         return block
     summary = html.escape(str(options.get("code-summary", "Code")))
-    shown = " open" if fold == "show" else ""
-    start = f'<details class="code"{shown}><summary>{summary}</summary>'
+    start = f'<details class="code"{" open" * (fold == "show")}><summary>{summary}</summary>'
     return f"```{{=html}}\n{start}\n```\n\n{block}\n\n```{{=html}}\n</details>\n```"
 
 
-def _shown(cell: NotebookNode) -> list[NotebookNode]:
-    "Outputs without the texts that plotting functions return; streams that were cut, joined."
-    pictured = any(m in o.get("data", {}) for o in cell.outputs for m in _IMAGES)
-    shown = []
-    for output in cell.outputs:
-        returned = pictured and output.output_type == "execute_result"
-        if returned and not any(mime in output.data for mime in _IMAGES):
-            continue
-        if shown and output.get("name") and output.get("name") == shown[-1].get("name"):
-            shown[-1] = NotebookNode(shown[-1], text=_text(shown[-1].text) + _text(output.text))
-        else:
-            shown.append(output)
-    return shown
-
-
 def _code_cell(cell: NotebookNode, path: Path, folded: bool) -> str:
-    "A code cell as Markdown: what its options let us see of code and outputs."
+    "Return a code cell as Markdown: what its options show of code and outputs."
     options, code = cell_options(cell.source)
     if options.get("include") is False or "hide" in options:
         return ""
     parts = [_code(code, options, folded)] if code and options.get("echo", True) else []
+    pictures = [bool({*_IMAGES} & {*output.get("data", {})}) for output in cell.outputs]
+    outputs = [  # without the texts that plotting functions return
+        output for output, picture in zip(cell.outputs, pictures, strict=True)
+        if picture or not any(pictures) or output.output_type != "execute_result"
+    ] if options.get("output") is not False else []  # fmt: skip
     alt = options.get("fig-alt") or options.get("fig-cap") or ""
-    shown = [] if options.get("output") is False else _shown(cell)
-    outputs = [_output(o, path.with_name(f"{path.name}-{i}"), alt) for i, o in enumerate(shown)]
-    body = "\n\n".join(text for text in outputs if text)
-    label = str(options.get("label", ""))
-    if body and label.startswith(("fig-", "tbl-")):
-        caption = options.get("fig-cap") or options.get("tbl-cap") or ""
-        parts.append(_float(label, body, " ".join(caption.split())))
+    texts = [_output(o, path.with_name(f"{path.name}-{i}"), alt) for i, o in enumerate(outputs)]
+    body, label = "\n\n".join(filter(None, texts)), str(options.get("label", ""))
+    if body and label.startswith(("fig-", "tbl-")):  # what can be referred to
+        caption = " ".join((options.get("fig-cap") or options.get("tbl-cap") or "").split())
+        parts.append(f"::: {{#{label}}}\n{body}\n\n{caption}\n:::")
     elif body:
         asis = options.get("output") == "asis"
         parts.append(body if asis else f"::: cell-output\n{body}\n:::")
@@ -208,18 +168,16 @@ def pandoc_page(
 ) -> str:  # a whole HTML page
     "Markdown to a page. Raises `PreviewError` with pandoc's words if it fails or warns."
     arguments = ["--from=markdown", "--to=html5", "--mathml", "--section-divs",
-                 "--standalone", "--toc", "--toc-depth=3", "--columns=10000",
+                 "--standalone", "--toc", "--toc-depth=3", "--columns=10000", "--fail-if-warnings",
                  f"--template={resource('preview.html')}",
                  f"--lua-filter={resource('preview.lua')}"]  # fmt: skip
     if bibliography:
         arguments += ["--citeproc", f"--bibliography={bibliography}",
                       "--metadata=link-citations:true"]  # fmt: skip
     arguments += [f"--variable={name}={value}" for name, value in variables.items()]
-    done = subprocess.run(
-        [pypandoc.get_pandoc_path(), *arguments],
-        cwd=folder, input=markdown, capture_output=True, text=True, encoding="utf-8",
-    )  # fmt: skip
-    if done.returncode or "[WARNING]" in done.stderr:
+    done = subprocess.run([pypandoc.get_pandoc_path(), *arguments], cwd=folder, input=markdown,
+                          capture_output=True, encoding="utf-8")  # fmt: skip
+    if done.returncode:
         words = done.stderr.split("stack traceback:")[0]  # where in our filter helps nobody
         raise PreviewError(words.strip())
     return done.stdout
@@ -251,7 +209,7 @@ def front_matter(
 def site_pages(
     folder: Path,  # a Quarto project whose sidebar lists its notebooks one by one
 ) -> list[Page]:  # in the sidebar's order
-    "The pages of a project. Raises `PreviewError` for an entry that is not there."
+    "Return the pages of a project."
     def walk(items: list, section: str) -> Iterator[Page]:
         for item in items:
             item = {"href": item} if isinstance(item, str) else item
@@ -259,8 +217,6 @@ def site_pages(
                 yield from walk(item["contents"], item["section"])
                 continue
             source = folder / item["href"]
-            if not source.is_file():
-                raise PreviewError(f"the sidebar lists {item['href']}, which is not in {folder}")
             if source.suffix != ".ipynb":  # a page that is whole already, such as the song map
                 yield Page(item["href"], item["href"], item["text"], section)
                 continue
@@ -279,15 +235,15 @@ def _link(page: Page, to: Page, text: str, attributes: str = "") -> str:
 
 
 def sidebar_html(
-    page: Page,  # the page that it stands on
+    page: Page,  # the page that it is on
     pages: list[Page],  # all pages in order
 ) -> str:
-    "The list of all pages, with this one marked; only the section that it belongs to is open."
+    "Return the list of all pages, with this one marked; only its section is open."
     lines = []
     for section, group in groupby(pages, key=lambda one: one.section):
-        here = {page: ' aria-current="page"'}
-        links = [f"<li>{_link(page, one, one.title, here.get(one, ''))}</li>" for one in group]
-        entries = "\n".join(["<ul>", *links, "</ul>"])
+        links = [_link(page, one, one.title, ' aria-current="page"' * (one == page))
+                 for one in group]
+        entries = "\n".join(["<ul>", *(f"<li>{link}</li>" for link in links), "</ul>"])
         if section:
             shown = " open" if section == page.section else ""
             head = f"<details{shown}><summary>{html.escape(section)}</summary>"
@@ -297,16 +253,14 @@ def sidebar_html(
 
 
 def neighbours_html(
-    page: Page,  # the page that it stands on
+    page: Page,  # the page that it is on
     pages: list[Page],  # all pages in order
 ) -> str:
-    "Links to the page before and the page after."
-    at, links = pages.index(page), []
-    if at > 0:
-        links.append(_link(page, pages[at - 1], f"← {pages[at - 1].title}", ' rel="prev"'))
-    if at + 1 < len(pages):
-        after = pages[at + 1]
-        links.append(_link(page, after, f"{after.title} →", ' rel="next" class="next"'))
+    "Return links to the page before and the page after."
+    at = pages.index(page)
+    links = [_link(page, one, f"← {one.title}", ' rel="prev"') for one in pages[:at][-1:]]
+    links += [_link(page, one, f"{one.title} →", ' rel="next" class="next"')
+              for one in pages[at + 1:][:1]]
     return "\n".join(links)
 
 # %% ../nbs/api/79_preview.ipynb #f2315173
@@ -363,72 +317,41 @@ def theme_variables(
     return "\n".join([":root {", *both, "}", ""])
 
 # %% ../nbs/api/79_preview.ipynb #bcab55ec
-class _Links(HTMLParser):
-    "The ids and the addresses in a page."
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.ids: set[str] = set()
-        self.addresses: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        "Collect what a tag is called and where it leads."
-        for name, value in attrs:
-            if name == "id" and value:
-                self.ids.add(value)
-            elif name in ("href", "src") and value:
-                self.addresses.append(value)
-
-
 def broken_links(
     folder: Path,  # a rendered site
 ) -> list[str]:  # "page -> address", sorted
-    "Addresses within the site that lead nowhere."
-    folder = folder.resolve()
-    pages = {path: _Links(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html")}
+    "Return addresses within the site that lead nowhere."
+    folder, ids, links = folder.resolve(), {}, []
+    for path in folder.rglob("*.html"):
+        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        ids[path] = {tag["id"] for tag in page.select("[id]")}
+        links += [(path, tag[name]) for name in ("href", "src") for tag in page.select(f"[{name}]")]
     broken = []
-    for path, links in pages.items():
-        for address in links.addresses:
-            if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:|//", address):
-                continue
-            to, anchor = urldefrag(address)
+    for path, address in links:
+        if address and not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:|//", str(address)):
+            to, anchor = urldefrag(str(address))
             target = (path.parent / unquote(to)).resolve() if to else path
-            known = pages[target].ids if target in pages else set()
-            if not target.is_file() or (anchor and unquote(anchor) not in known):
+            if not target.is_file() or (anchor and unquote(anchor) not in ids.get(target, ())):
                 broken.append(f"{path.relative_to(folder).as_posix()} -> {address}")
     return sorted(broken)
 
 # %% ../nbs/api/79_preview.ipynb #2eb9e05e
-def _is_folded(path: Path) -> bool:
-    "Whether the pages beside this notebook fold their code, by the folder's `_metadata.yml`."
-    metadata = path.parent / "_metadata.yml"
-    said = yaml.safe_load(metadata.read_text()) if metadata.is_file() else {}
-    return bool(said.get("format", {}).get("html", {}).get("code-fold", False))
-
-
-def _included(config: dict) -> str:
-    "HTML that the project has put at the end of each page."
-    given = config.get("format", {}).get("html", {}).get("include-after-body", [])
-    return "\n".join(one["text"] for one in given if isinstance(one, dict))
-
-
-def _styles(folder: Path, config: dict) -> str:
-    "The style sheet of the preview, in the colours of the project."
-    themes = config.get("format", {}).get("html", {}).get("theme", {})
-    found = [[(folder / name).read_text() for name in themes.get(scheme, [])
-              if (folder / name).is_file()] for scheme in ("light", "dark")]  # fmt: skip
-    return theme_variables(*map("\n".join, found)) + resource("preview.css").read_text()
+def _styles(folder: Path, html_format: dict) -> str:
+    "Return the style sheet of the preview, in the colors of the project."
+    themes = html_format.get("theme", {})
+    found = ["\n".join((folder / name).read_text() for name in themes.get(scheme, [])
+                       if (folder / name).is_file()) for scheme in ("light", "dark")]  # fmt: skip
+    return theme_variables(*found) + resource("preview.css").read_text()
 
 
 def _render(
     page: Page, pages: list[Page], folder: Path, out: Path, config: dict
 ) -> list[list[str]]:  # its places
-    "One notebook of a project to its page."
+    "Render one notebook of a project to its page."
     notebook = nbformat.read(folder / page.source, 4)
-    target = out / page.target
-    images = target.with_name(f"{target.stem}_files")
-    site, title = config["website"], str(front_matter(notebook).get("title", page.title))
+    site, html_format = config["website"], config.get("format", {}).get("html", {})
+    title = str(front_matter(notebook).get("title", page.title))
+    included = html_format.get("include-after-body", [])
     variables = {
         "root": page.to("index.html").removesuffix("index.html"),
         "pagetitle": html.escape(f"{title} – {site['title']}"),
@@ -438,9 +361,13 @@ def _render(
         "footer": html.escape(site.get("page-footer", {}).get("left", "")),
         "made-by": f"A preview made without Quarto, by pandoc {pypandoc.get_pandoc_version()}: "
                    "the same text and figures.",
-        "include-after": _included(config),
+        "include-after": "\n".join(one["text"] for one in included if isinstance(one, dict)),
     }  # fmt: skip
-    markdown = page_markdown(notebook, images, _is_folded(folder / page.source))
+    metadata = (folder / page.source).with_name("_metadata.yml")
+    beside = yaml.safe_load(metadata.read_text()) if metadata.is_file() else {}
+    folded = beside.get("format", {}).get("html", {}).get("code-fold", False)
+    target = out / page.target
+    markdown = page_markdown(notebook, target.with_name(f"{target.stem}_files"), folded)
     text = pandoc_page(markdown, variables, folder, config.get("bibliography"))
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(link_pages(text, page, pages), encoding="utf-8")
@@ -448,7 +375,7 @@ def _render(
 
 
 def _render_all(folder: Path, out: Path) -> None:
-    "All pages of a project, some at a time; all that is wrong with them in one error."
+    "Render all pages of a project, some at a time. Raises one `PreviewError` for all of them."
     config, pages = yaml.safe_load((folder / "_quarto.yml").read_text()), site_pages(folder)
     notebooks = [page for page in pages if page.source.endswith(".ipynb")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -460,43 +387,33 @@ def _render_all(folder: Path, out: Path) -> None:
     index = [place for one in done for place in one.result()]
     text = json.dumps(index, ensure_ascii=False, separators=(",", ":"))
     (out / "search_index.js").write_text(f"window.searchIndex = {text};\n", encoding="utf-8")
-    (out / "preview.css").write_text(_styles(folder, config), encoding="utf-8")
+    styles = _styles(folder, config.get("format", {}).get("html", {}))
+    (out / "preview.css").write_text(styles, encoding="utf-8")
     shutil.copyfile(resource("preview.js"), out / "preview.js")
 
 # %% ../nbs/api/79_preview.ipynb #43005312
 def place_site(
     made: Path,  # a rendered site; moved
-    out: Path,  # where it shall lie
-) -> Path:  # where it lies
-    "Put a site in place of an older one. Raises `PreviewError` if something else lies there."
+    out: Path,  # where it is moved to
+) -> Path:  # the same
+    "Replace an older site by a new one. Raises `PreviewError` if something else is there."
     if out.exists() and not (out / "index.html").is_file() and any(out.iterdir()):
         raise PreviewError(f"{out} holds something that is not a site: choose another folder")
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(made, out)
-    return out
+    return Path(shutil.move(made, out))
 
 # %% ../nbs/api/79_preview.ipynb #6defaf0e
-_NOT_COPIED = {".ipynb", ".scss", ".bib", ".yml"}
-
-
 def render_preview(
     folder: Path,  # a Quarto project with executed notebooks
     out: Path,  # the site's folder; replaced when everything is rendered
 ) -> Path:  # the site's folder
-    "The pages of a project without Quarto. Raises `PreviewError` with all that is wrong with them."
-    unfinished = out.with_name(f".{out.name}-{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.suffix not in _NOT_COPIED:
-                copy = unfinished / path.relative_to(folder)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
-        unfinished.mkdir(parents=True, exist_ok=True)
-        _render_all(folder, unfinished)
-        if broken := broken_links(unfinished):
+    "Render a project without Quarto. Raises `PreviewError` with all that is wrong with its pages."
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent) as scratch:
+        not_copied = shutil.ignore_patterns("*.ipynb", "*.scss", "*.bib", "*.yml")
+        site = Path(shutil.copytree(folder, Path(scratch, "site"), ignore=not_copied))
+        _render_all(folder, site)
+        if broken := broken_links(site):
             raise PreviewError("links that lead nowhere:\n" + "\n".join(broken))
-        return place_site(unfinished, out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        return place_site(site, out)

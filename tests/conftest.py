@@ -84,7 +84,7 @@ def demo_run(demo_corpus, made_once):
         run = runs.create_run(params, folder)
         steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]
         done = report.run_report(run, steps)
-        runs.write_json([one.state for one in done], folder.with_suffix(".states.json"))
+        runs.write_json(list(done.values()), folder.with_suffix(".states.json"))
 
     run = runs.open_run(made_once("smallest", make))
     run.states = json.loads(run.dir.with_suffix(".states.json").read_text())

@@ -95,6 +95,7 @@ def test_a_parameter_is_set_beside_the_file_and_checked_like_those_in_it(tmp_pat
         ("catalogue.labels=tagtraum", "no section 'catalogue'"),
         ("05_cnn.epochs=[2", "the value is not YAML"),
         ("run.name=mine", "run holds 'full', no parameters"),
+        ("seed=-2", "seed=-2: expected an integer from 0 on as `seed`, found -2"),
         ("05_cnn.epochs.first=2", "05_cnn.epochs holds 20, no parameters"),
     ]:
         refused = plan(setting)
@@ -105,9 +106,10 @@ def test_what_is_set_reaches_the_run_and_leaves_the_file_alone(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("chapters: {02_lyrics: {weighting: count}}\n")
     settings = ("02_lyrics.vectors=v.bin", "catalog.min_segments=200", "seed=7")
-    with cli.open_for_work(str(path), str(tmp_path), None, str(tmp_path / "run"), settings) as run:
-        assert run.params["chapters"] == {"02_lyrics": {"weighting": "count", "vectors": "v.bin"}}
-        assert run.params["catalog"] == {"min_segments": 200} and run.seed == 7
+    params, folder = cli.resolve_run(str(path), str(tmp_path), None, f"{tmp_path}/run", settings)
+    assert params["chapters"] == {"02_lyrics": {"weighting": "count", "vectors": "v.bin"}}
+    assert params["catalog"] == {"min_segments": 200} and params["seed"] == 7
+    assert folder == tmp_path / "run" and not folder.exists()
     assert path.read_text() == "chapters: {02_lyrics: {weighting: count}}\n"
 
 
@@ -173,6 +175,31 @@ def test_a_record_holds_the_scores_and_no_path_of_this_machine(tmp_path):
     assert json.loads(kept["stamp.json"])["seed"] == 3
 
 
+def test_a_record_has_the_tables_that_the_chapters_declare(tmp_path, monkeypatch):
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "nbs" / "report").mkdir(parents=True)
+    (tmp_path / "nbs" / "report" / "_record.yml").write_text("[scores/05_*.csv, none.csv]")
+    monkeypatch.chdir(tmp_path)
+    run = create_run({"run": "tiny", "seed": 3}, tmp_path / "run")
+    for name in ("results.csv", "scores/05_a.csv", "scores/05_b.csv", "scores/07_a.csv"):
+        run.make(name, lambda path, name=name: path.write_text(name))
+    kept = report.record_run(run)
+    assert kept == tmp_path / "results" / "tiny"
+    tables = {path.relative_to(kept).as_posix(): path.read_text() for path in kept.rglob("*.csv")}
+    assert {name: name for name in tables} == tables
+    assert set(tables) == {"results.csv", "scores/05_a.csv", "scores/05_b.csv"}
+
+
+def test_the_chapters_declare_every_recorded_table():
+    """So a run that is recorded again leaves no older table beside its own."""
+    patterns = yaml.safe_load((ROOT / "nbs" / "report" / "_record.yml").read_text())
+    for folder in (ROOT / "results").glob("*/stamp.json"):
+        declared = {path for pattern in patterns for path in folder.parent.glob(pattern)}
+        others = {folder.with_name(f"{name}.csv") for name in ("results", "trainings")}
+        recorded = {*folder.parent.rglob("*.csv")} - others
+        assert recorded <= declared
+
+
 def test_songs_are_written_only_for_the_demo():
     steps = {source: [name for name, _ in cli.preparation({"data": {"source": source}})]
              for source in cli.DATA_SOURCES}  # fmt: skip
@@ -229,6 +256,18 @@ def test_a_report_that_keeps_going_ends_with_status_1_and_what_failed(two_chapte
     planned = ask("report", "toy.yaml", "--dry-run").output.splitlines()
     assert [line.split(maxsplit=1) for line in planned[:2]] == [
         ["01_fails", "runs: it was not executed yet"], ["02_alone", "reused"]]  # fmt: skip
+
+
+def test_a_single_chapter_ends_with_what_the_site_still_needs(two_chapters):
+    page = two_chapters / "nbs" / "report" / "01_fails.ipynb"
+    page.write_text(page.read_text().replace("1 / 0", "1 / 1"))
+    first = ask("report", "toy.yaml", "--only", "1")
+    assert f"`msd-genre site {two_chapters / 'runs' / 'toy'}` makes it" in first.output
+    page.write_text(page.read_text().replace("1 / 1", "2 / 1"))
+    second = ask("report", "toy.yaml", "--only", "2")
+    assert second.exit_code == 0 and "msd-genre site" not in second.output
+    assert "is stale and is not published:\n  01_fails: its cells have changed" in second.output
+    assert "Run `msd-genre report toy.yaml` again" in second.output
 
 
 def test_a_dry_run_writes_nothing_and_knows_chapters_by_number_and_name(two_chapters):

@@ -66,6 +66,9 @@ def test_the_commands_of_the_guide_do_what_it_says(own_run, tmp_path):
         "05_cnn_faster.csv"}  # fmt: skip
     for word, files in (("for seed", ("seed2", "seed3")), ("for chapter", ("04_b", "05_c"))):
         assert all(name in said[word] for name in files) and "macro_f1" in said[word]
+    by_hand = (mine / "by_hand" / "04_one_epoch.ipynb").read_text()
+    assert "parameters that differ from those of the run" in by_hand
+    assert "    epochs = 2\\n" in by_hand and "    batch_size" not in by_hand
     assert (mine / "models" / "baseline-as_written-artist-f0-s3").is_dir()
     plan = dict(line.split(maxsplit=1) for line in said["--dry-run"].splitlines()[:-1])
     assert plan["03_splits"] == "reused"

@@ -20,7 +20,7 @@ KERNEL = {"name": "python3", "display_name": "python3", "language": "python"}
 def write_chapter(path, *code, parameters='run_dir = "runs/demo"\nseed = 1'):
     tagged = new_code_cell(parameters, metadata={"tags": ["parameters"]})
     cells = [new_markdown_cell(f"# {path.stem}\n\n> A toy."), tagged, *map(new_code_cell, code)]
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
     return path
 
@@ -42,7 +42,7 @@ def make_run(folder, **chapters):
 
 def run_toys(folder, **chapters):
     done = report.run_report(make_run(folder / "run", **chapters), (), folder / "chapters")
-    return [one.state for one in done]
+    return list(done.values())
 
 
 def printed(run, name):
@@ -75,15 +75,15 @@ def test_a_chapter_whose_artefact_is_gone_or_other_is_not_current(finished):
     run = make_run(finished / "run", **{"01_makes": {"n": 21}})
     run_toys(finished, **{"01_makes": {"n": 21}})
     plan = report.plan_chapters(run, finished / "chapters")
-    assert all(report.is_current(chapter, run) for chapter in plan)
+    assert not any(report.changes(chapter, run) for chapter in plan)
     kept = (run.dir / "n.json").read_bytes()
     (run.dir / "n.json").unlink()
-    assert [report.is_current(chapter, run) for chapter in plan] == [False, False, True]
+    assert [not report.changes(chapter, run) for chapter in plan] == [False, False, True]
     (run.dir / "n.json").write_bytes(kept)
     sidecar = run.dir / ".keys" / "n.json.json"
     record = sidecar.read_text()
     sidecar.write_text(record.replace(json.loads(record)["digest"], "0" * 64))
-    assert [report.is_current(chapter, run) for chapter in plan] == [False, False, True]
+    assert [not report.changes(chapter, run) for chapter in plan] == [False, False, True]
     sidecar.write_text(record)
 
 
@@ -91,14 +91,14 @@ def test_the_seed_of_the_run_and_the_text_of_a_chapter_count(finished, tmp_path)
     run_toys(finished)
     run = make_run(finished / "run")
     alone = report.plan_chapters(run, finished / "chapters")[2]
-    assert report.is_current(alone, run)
+    assert not report.changes(alone, run)
     other = create_run({"run": "toy", "seed": 6}, tmp_path / "other")
-    assert not report.is_current(report.Chapter(alone.path, alone.parameters | {"seed": 6}), run)
-    assert not report.is_current(alone, other)
+    assert report.changes(report.Chapter(alone.path, alone.parameters | {"seed": 6}), run)
+    assert report.changes(alone, other)
     edited = nbformat.read(alone.path, 4)
     edited.cells[0].source += " More prose."
     nbformat.write(edited, tmp_path / "03_alone.ipynb")
-    assert not report.is_current(report.Chapter(tmp_path / "03_alone.ipynb", alone.parameters), run)
+    assert report.changes(report.Chapter(tmp_path / "03_alone.ipynb", alone.parameters), run)
 
 
 def test_a_failing_chapter_is_named_and_the_rest_stays(finished):
@@ -123,16 +123,21 @@ def test_what_would_run_is_told_with_its_reason_and_nothing_is_written(finished,
     run_toys(finished)
     run, chapters = make_run(finished / "run", **{"01_makes": {"n": 3}}), finished / "chapters"
     before = {path: path.stat().st_mtime_ns for path in run.dir.rglob("*")}
-    plan = report.what_would_run(run, chapters)
+
+    def what_would_run(run, **chosen):
+        plan = report.choose_chapters(report.plan_chapters(run, chapters), **chosen)
+        return {one.name: report.changes(one, run) for one in plan}
+
+    plan = what_would_run(run)
     assert plan == {"01_makes": ["other parameters: n"], "02_reads": [], "03_alone": []}
     assert before == {path: path.stat().st_mtime_ns for path in run.dir.rglob("*")}
     kept = (run.dir / "n.json").read_bytes()
     (run.dir / "n.json").unlink()
-    assert report.what_would_run(run, chapters, ["2"]) == {
+    assert what_would_run(run, only=["2"]) == {
         "02_reads": ["n.json, which it reads, is gone"]}  # fmt: skip
     (run.dir / "n.json").write_bytes(kept)
     new = make_run(tmp_path / "new")
-    assert report.what_would_run(new, chapters, start="02") == {
+    assert what_would_run(new, start="02") == {
         "02_reads": ["it was not executed yet"], "03_alone": ["it was not executed yet"]}
     assert not (new.dir / "chapters").exists()
 
@@ -140,15 +145,29 @@ def test_what_would_run_is_told_with_its_reason_and_nothing_is_written(finished,
 def test_chapters_are_chosen_by_number_or_name_and_others_are_left(finished, tmp_path):
     run = make_run(tmp_path / "run")
     done = report.run_report(run, (), finished / "chapters", ["3", "01_makes"])
-    assert [one.name for one in done] == ["01_makes", "03_alone"]
+    assert list(done) == ["01_makes", "03_alone"]
     done = report.run_report(run, (), finished / "chapters", start="02")
-    assert [(one.name, one.state) for one in done] == [
-        ("02_reads", "executed"), ("03_alone", "reused")]
+    assert done == {"02_reads": "executed", "03_alone": "reused"}
     done = report.run_report(run, (), finished / "chapters", before="02_reads")
-    assert [one.name for one in done] == ["01_makes"]
-    assert report.run_report(run, (), finished / "chapters", before="1") == []
+    assert list(done) == ["01_makes"]
+    assert report.run_report(run, (), finished / "chapters", before="1") == {}
     with pytest.raises(parameters.ParameterError, match="no chapter '04'"):
         report.run_report(run, (), finished / "chapters", ["04"])
+
+
+def test_a_single_chapter_that_fails_names_those_before_it_that_are_not_current(tmp_path):
+    chapters = write_toys(tmp_path / "chapters")
+    run = make_run(tmp_path / "run")
+    with pytest.raises(report.ReportError) as failure:
+        report.run_report(run, (), chapters, ["02"])
+    assert "no n.json in the run" in str(failure.value)
+    assert "not current: 01_makes (it was not executed yet)" in str(failure.value)
+    assert f"--run-dir {run.dir} --before 02` runs them" in str(failure.value)
+    report.run_report(run, (), chapters, ["01"])
+    (run.dir / "n.json").write_text("no number")
+    with pytest.raises(report.ReportError) as failure:
+        report.run_report(run, (), chapters, ["02"])
+    assert "not current:" not in str(failure.value), "the chapter before it is not to blame"
 
 
 def test_the_others_run_where_a_chapter_fails_if_they_are_to(tmp_path, capsys):
@@ -201,6 +220,23 @@ def test_papermill_alone_runs_a_chapter_of_a_run(finished, tmp_path):
     assert "twice: 4" in (tmp_path / "out.ipynb").read_text()
 
 
+def test_papermill_with_other_parameters_leaves_a_notice_in_the_notebook(tmp_path):
+    """In that of papermill alone; the report's own execution has the run's parameters."""
+    (tmp_path / "settings.ini").touch()
+    chapters = write_toys(tmp_path / "nbs" / "report")
+    run = make_run(tmp_path / "runs" / "toy", **{"01_makes": {"n": 3}})
+    report.run_report(run, (), chapters, ["01"])
+    for seed, n, notice in ((5, 3, ""), (5, 4, "    n = 3\n"), (6, 3, "    seed = 5\n")):
+        out = run.dir / "chapters" / "by_hand.ipynb"
+        papermill.execute_notebook(
+            chapters / "01_makes.ipynb", out, {"run_dir": str(run.dir), "seed": seed, "n": n},
+            progress_bar=False, cwd=tmp_path,
+        )  # fmt: skip
+        said = printed(run, "by_hand")
+        assert notice in said if notice else not said
+    assert printed(run, "01_makes") == ""
+
+
 @pytest.mark.parametrize(
     "chapters, message",
     [
@@ -248,7 +284,7 @@ def test_steps_count_as_executed_when_they_make_something(tmp_path):
         return run.make("a.json", lambda path: path.write_text("1"))
 
     steps = [("makes", makes), ("outside", lambda run: True), ("nothing", lambda run: False)]
-    states = [[one.state for one in report.run_report(run, steps, tmp_path / "chapters")[:3]]
+    states = [list(report.run_report(run, steps, tmp_path / "chapters").values())[:3]
               for _ in range(2)]  # fmt: skip
     assert states == [["executed", "executed", "reused"], ["reused", "executed", "reused"]]
 
@@ -271,7 +307,7 @@ def test_imported_modules_of_every_form():
         "import numpy\nfrom pathlib import Path",
     ]
     notebook = new_notebook(cells=[new_markdown_cell("from x"), *map(new_code_cell, cells)])
-    assert report.imported_modules(notebook) == ["genres", "plays", "runs", "songs"]
+    assert report.chapter_modules(notebook) == ["genres", "plays", "runs", "songs"]
 
 
 @pytest.mark.parametrize(
@@ -281,6 +317,9 @@ def test_imported_modules_of_every_form():
         ("- a\n- b", "expected `name: value` lines, found list"),
         ("a: [", "is not YAML"),
         ("catalog: 3", "expected `name: value` pairs in the section 'catalog'"),
+        ("seed: one", "expected an integer from 0 on as `seed`, found 'one'"),
+        ("run: 2026", "expected a name of a folder as `run`, found 2026"),
+        ("set: [a=1]", "no section 'set'"),
     ],
 )
 def test_parameters_that_cannot_be_meant(tmp_path, text, message):

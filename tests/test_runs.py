@@ -3,7 +3,7 @@
 import json
 import os
 import re
-import shlex
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from msd_genre import runs
+from msd_genre.parameters import ParameterError
 
 
 @pytest.fixture
@@ -131,71 +132,123 @@ def test_what_is_missing_says_what_to_run(run):
 
 @pytest.fixture
 def opened(monkeypatch, tmp_path):
-    """A person who has chapter 5 open: call it with the notebook's names and the answers given."""
+    """Code runs in the notebook of chapter 5: call it with the values of its parameters."""
     (tmp_path / "settings.ini").touch()
-    (tmp_path / "nbs" / "report").mkdir(parents=True)
-    chapter = tmp_path / "nbs" / "report" / "05_cnn.ipynb"
+    folder = tmp_path / "nbs" / "report"
+    folder.mkdir(parents=True)
+    for name, parameter in (("04_baseline", "batch_size = 10"), ("05_cnn", "filters = [4]")):
+        write_parameters(folder / f"{name}.ipynb", f"epochs = 9\n{parameter}")
 
-    def open_chapter(names, answers=(), editor="JupyterLab"):
-        monkeypatch.chdir(chapter.parent)
-        if editor == "JupyterLab":
-            monkeypatch.setenv("JPY_SESSION_NAME", str(chapter))
-        else:
-            names = names | {"__vsc_ipynb_file__": str(chapter)}
-        shell = SimpleNamespace(user_ns=names)
+    monkeypatch.chdir(folder)
+
+    def open_chapter(names):
+        cell = 'run_dir = "mine"  # any\nseed = 3\nepochs = 9\nfilters = [5]'
+        shell = SimpleNamespace(user_ns=names | {"In": ["", "%pwd", cell, "import os"]})
         monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-        given = iter(answers)
-        monkeypatch.setattr("builtins.input", lambda _: next(given))
 
     return open_chapter
 
 
-@pytest.mark.parametrize("editor", ["JupyterLab", "VS Code"])
-def test_an_open_chapter_says_which_parameters_are_not_the_reports(opened, capsys, editor):
+def write_parameters(path, code):
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]},
+            "source": f'run_dir = "runs/demo"  # of the chapter\nseed = 1\n{code}'.splitlines(True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cells": [{"metadata": {}, "source": ["#"]}, cell]}))
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({}, "expected an integer from 0 on as `seed`, found None"),
+        ({"seed": "1"}, "expected an integer from 0 on as `seed`, found '1'"),
+        ({"seed": True}, "expected an integer from 0 on as `seed`, found True"),
+        ({"seed": -1}, "expected an integer from 0 on as `seed`, found -1"),
+        ({"seed": 1, "run": 5}, "expected a name of a folder as `run`, found 5"),
+        ({"seed": 1, "run": "../x"}, "expected a name of a folder as `run`, found '../x'"),
+        ({"seed": 1, "catalogue": {}}, "no section 'catalogue'. There is: run, seed, data"),
+        ({"seed": 1, "catalog": 3}, "expected `name: value` pairs in the section 'catalog'"),
+        ({"seed": 1, "chapters": {"05_cnn": [2]}}, "pairs in the section 'chapters.05_cnn'"),
+    ],
+)
+def test_parameters_that_cannot_be_meant_make_no_folder(tmp_path, params, message):
+    with pytest.raises(ParameterError) as refusal:
+        runs.create_run(params, tmp_path / "run")
+    assert message in str(refusal.value) and str(tmp_path / "run") in str(refusal.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_chapter_prints_which_parameters_are_not_those_of_the_run(opened, monkeypatch, capsys):
     own = {"epochs": 6, "filters": [8, 8]}
     run = runs.create_run({"seed": 1, "chapters": {"05_cnn": own}}, "runs/demo")
-    opened({"seed": 1} | own, editor=editor)
+    opened({"seed": 1} | own)
     runs.open_run(run.dir)
     assert not capsys.readouterr().out
-    opened({"seed": 2, "epochs": 6, "filters": [8]}, editor=editor)
+    opened({"seed": 2, "epochs": 6, "filters": [8]})
     runs.open_run(run.dir)
     said = capsys.readouterr().out
     assert "    seed = 1\n    filters = [8, 8]\n" in said and "epochs" not in said
+    monkeypatch.setenv("MSD_GENRE_TRACE", "/dev/null")  # the report runs it
+    runs.open_run(run.dir)
+    assert not capsys.readouterr().out
 
 
-def test_an_open_chapter_is_asked_and_what_it_lacks_is_made(opened, monkeypatch, tmp_path, capsys):
-    made = []
-
-    def run_here(command):
-        made.append(command)
-        runs.create_run({"seed": 1}, "runs/mine")
-        return 0
-
-    monkeypatch.setattr(runs, "_run_here", run_here)
-    opened({}, ["n", "y", "y"])
-    with pytest.raises(runs.RunError, match="--run-dir runs/mine --before 05` makes what this"):
-        runs.open_run("runs/mine")
-    assert not made
-    run = runs.open_run("runs/mine")
-    command = ["report", "params/demo.yaml", "--run-dir", "runs/mine", "--before", "05"]
-    assert run.seed == 1 and made[0][-6:] == command
-    assert f"    {shlex.join(['msd-genre', *command])}\n" in capsys.readouterr().out
-    with pytest.raises(runs.RunError, match=r"no split\.parquet in the run"):  # nor is it there now
-        run.read("split.parquet")
-    assert len(made) == 2
+def test_a_parameter_that_the_run_leaves_to_the_chapter_counts_too(opened, capsys):
+    run = runs.create_run({"seed": 1, "chapters": {"05_cnn": {"filters": [8]}}}, "runs/demo")
+    opened({"seed": 1, "filters": [8], "epochs": 2})
+    runs.open_run(run.dir)
+    assert "    epochs = 9\n" in capsys.readouterr().out
+    write_parameters(run.dir / "chapters" / "05_cnn.ipynb", "filters = [4]\nepochs = 2")  # executed
+    runs.open_run(run.dir)
+    assert not capsys.readouterr().out
 
 
-def test_where_nobody_can_be_asked_the_error_stands_alone(opened, monkeypatch):
+def test_an_open_chapter_that_lacks_something_gets_the_command_and_no_question(
+    opened, monkeypatch, capsys
+):
+    def start(*args, **kwargs):
+        raise AssertionError("the store starts no command and asks nobody")
+
+    monkeypatch.setattr("builtins.input", start)
     opened({})
-
-    def nobody(_):
-        raise RuntimeError("raw_input was called, but this frontend does not support it")
-
-    monkeypatch.setattr("builtins.input", nobody)
     with pytest.raises(runs.RunError) as failure:
-        runs.open_run("runs/none")
-    shown = failure.value._render_traceback_()
-    assert shown == [f"RunError: {failure.value}"]
+        runs.open_run("runs/mine")
+    command = "msd-genre report params/demo.yaml --run-dir runs/mine --before 05"
+    assert f"`{command}` makes what this chapter needs" in str(failure.value)
+    assert failure.value._render_traceback_() == [f"RunError: {failure.value}"]
+    run = runs.create_run({"seed": 1}, "runs/mine")
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(runs.RunError, match=r"no split\.parquet in the run") as failure:
+        run.read("split.parquet")
+    assert f"`{command}`" in str(failure.value) and not capsys.readouterr().out
+
+
+def test_an_error_names_what_really_makes_the_missing_artifact(opened):
+    """Not the whole report where that would not make it."""
+    run = runs.create_run({"seed": 1, "chapters": {"05_cnn": {"epochs": 9}}}, "runs/demo")
+
+    def said(names):
+        opened(names)
+        with pytest.raises(runs.RunError) as failure:
+            run.read("models/baseline-s2/cost.json")
+        message = str(failure.value)
+        assert message.startswith(f"no models/baseline-s2/cost.json in the run {run.dir}")
+        return message
+
+    own = {"seed": 1, "epochs": 9, "filters": [4]}
+    needed = "`msd-genre report params/demo.yaml --before 05` makes what this chapter needs"
+    assert needed in said(own), "chapter 4 was not executed yet"
+    other = said(own | {"seed": 2})
+    assert "the run has seed = 1" in other and "with the same values" in other
+    assert "msd-genre report" not in other
+    (run.dir / "chapters").mkdir()
+    (run.dir / "chapters" / "04_baseline.json").write_text("{}")
+    executed = said(own)
+    assert "chapters before it were executed and do not make it" in executed
+    assert "msd-genre report" not in executed
+    run.make("models/baseline-s2", lambda path: path.mkdir(), modules=["sources"])
+    spoilt = said(own)
+    assert "models/baseline-s2 is there" in spoilt and "made by the code of sources" in spoilt
+    assert f"Remove {run.dir / 'models' / 'baseline-s2'}" in spoilt
 
 
 def test_the_command_that_makes_a_run_is_the_one_that_made_it(tmp_path, monkeypatch):
@@ -211,13 +264,6 @@ def test_the_command_that_makes_a_run_is_the_one_that_made_it(tmp_path, monkeypa
     assert runs.report_command(run.dir, "03") == [
         "msd-genre", "report", "mine.yaml", "--run-dir", "elsewhere", "--data", "/songs",
         "--songs", "all.tar", "--before", "03", "--set", "05_cnn.epochs=2"]  # fmt: skip
-
-
-def test_what_a_command_prints_is_shown_and_its_failure_known(capsys, monkeypatch):
-    monkeypatch.setenv("JPY_SESSION_NAME", "x")
-    code = "import os, sys; print('here', os.environ.get('JPY_SESSION_NAME')); sys.exit(3)"
-    assert runs._run_here([sys.executable, "-c", code]) == 3
-    assert capsys.readouterr().out == "here None\n"
 
 
 def test_a_run_goes_on_with_new_parameters_and_keeps_what_it_knows_of_its_data(run):

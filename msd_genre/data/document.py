@@ -22,7 +22,6 @@ from pathlib import Path
 from execnb.nbio import mk_cell, read_nb, write_nb
 from nbdev import processors, showdoc
 from nbdev.config import get_config
-from nbdev.doclinks import NbdevLookup
 from nbdev.processors import FilterDefaults, _default_exp, _is_showdoc, exec_show_docs
 
 
@@ -151,22 +150,12 @@ class ShowDocs(exec_show_docs):
             raise RuntimeError(f"no documentation from `{cell.source}`") from self.k.exc
 
 
-def add_links(cell):
-    "Links from names in prose; nbdev's own go into the code of what a cell shows, too."
-    lookup = NbdevLookup()
-    if cell.cell_type == "markdown":
-        cell.source = lookup.linkify(cell.source)
-    for output in cell.get("outputs", []):
-        if text := output.get("data", {}).get("text/markdown"):
-            output["data"]["text/markdown"] = lookup.linkify("".join(text)).splitlines(keepends=True)
-
-
 class Pages(FilterDefaults):
-    "nbdev's processors with signatures from the module, and no links in code."
+    "nbdev's processors with signatures from the module, and no links: `report` makes them."
 
     def base_procs(self):
-        ours = {exec_show_docs: ShowDocs, processors.add_links: add_links}
-        return [ours.get(proc, proc) for proc in super().base_procs()]
+        return [ShowDocs if proc is exec_show_docs else proc for proc in super().base_procs()
+                if proc is not processors.add_links]
 
 
 @cache
