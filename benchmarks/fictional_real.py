@@ -24,12 +24,12 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from msd_genre.demo import PARAMETERS, like_songs, replace, write_demo
-from msd_genre.fit import LEVELS, Fitted, fit_demo, read_songs
+from msd_genre.demo import PARAMETERS, _like_songs, replace, write_demo
+from msd_genre.fit import LEVELS, Fitted, _read_songs, fit_demo
 from msd_genre.lyrics import read_counts
-from msd_genre.runs import write_json
-from msd_genre.scan import summarize, summary_names
-from msd_genre.songs import Segments, find_songs, read_song
+from msd_genre.runs import _write_json
+from msd_genre.scan import _summarize, _summary_names
+from msd_genre.songs import Segments, _find_songs, read_song
 from msd_genre.sources import find_layout, project_root
 
 FACTS = ("duration_s", "tempo_bpm", "key", "mode", "loudness_db", "year", "artist_familiarity",
@@ -74,17 +74,17 @@ def alikeness(segments: Segments) -> list[list[float]]:
 def read_corpus(folder: Path) -> dict:
     "Features, labels, artists and word counts of every song that has a label."
     layout, rows, summary, moves, alike = find_layout(folder), [], [], [], []
-    for path in find_songs(layout.songs):
+    for path in _find_songs(layout.songs):
         song = read_song(path)
         rows.append({"track_id": path.stem, "artist": song.metadata["artist_id"]}
                     | {name: song.metadata[name] for name in FACTS}
                     | {"chroma entropy": chroma_entropy(song.segments.chroma)})
         alike.append(alikeness(song.segments))
-        summary.append(summarize(song.segments, song.metadata["key"]))
+        summary.append(_summarize(song.segments, song.metadata["key"]))
         move = np.diff(song.segments.chroma.argmax(1)) % 12
         moves.append(np.isin(move, (1, 11)).mean() / 2)
     table = pd.DataFrame(rows).astype({"year": float})
-    table["step"] = np.array(summary)[:, summary_names().index("timbre step 1")]
+    table["step"] = np.array(summary)[:, _summary_names().index("timbre step 1")]
     table["semitone"] = moves
     counts, _ = read_counts(layout.lyrics)
     at = pd.Series(np.arange(len(counts.track_ids)), counts.track_ids).reindex(table["track_id"])
@@ -186,8 +186,8 @@ def labels_of(folder: Path) -> pd.Series:
 
 def main(data: Path, seeds: int, folds: int) -> dict:
     "All comparisons."
-    real, table = read_corpus(data), read_songs(data).table
-    size, p = like_songs(data)
+    real, table = read_corpus(data), _read_songs(data).table
+    size, p = _like_songs(data)
     found = {"levels": LEVELS.round(3).tolist(), "lags": list(LAGS), "n_stems": N_STEMS,
              "real": describe(real) | distributions(real) | {"macro_f1": genre_scores(
                  real, table.set_index("track_id")["genre"].dropna())}, "fictional": []}
@@ -223,5 +223,5 @@ if __name__ == "__main__":
                         default=project_root() / "results" / "fictional_real.json")
     asked = parser.parse_args()
     record = main(asked.data, asked.seeds, asked.folds)
-    write_json(record, asked.out)
+    _write_json(record, asked.out)
     print(asked.out.read_text())

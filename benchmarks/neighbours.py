@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from record import write_record
 
-from msd_genre.neighbours import PROBED, build_index, nearest
+from msd_genre.neighbours import _PROBED, build_index, nearest
 
 GENRES, HIDDEN, DIMENSIONS, K = 16, 20, 50, 10
 
@@ -74,7 +74,7 @@ def main() -> None:
     print(pd.DataFrame(table).to_string(index=False))
     exact, ours = table[:2]
     write_record("neighbours", exact["query_ms"], ours["query_ms"], "ms a query", options.songs,
-                 "less", dimensions=DIMENSIONS, k=K, queries=options.queries, cells_probed=PROBED,
+                 "less", dimensions=DIMENSIONS, k=K, queries=options.queries, cells_probed=_PROBED,
                  recall_at_10=ours["recall_at_10"], build_s=ours["build_s"], table=table)
 
 

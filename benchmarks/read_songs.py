@@ -22,7 +22,7 @@ from record import medians, write_record
 from msd_genre import songs
 from msd_genre.demo import write_demo
 
-ARRAYS = [f"analysis/{name}" for name in songs.SEGMENT_ARRAYS]
+ARRAYS = [f"analysis/{name}" for name in songs._SEGMENT_ARRAYS]
 TABLES = list(dict.fromkeys(table for table, _ in songs.METADATA_FIELDS.values()))
 
 
@@ -135,7 +135,7 @@ def main() -> None:
             print("No --data and no MSD_GENRE_DATA: measured on fictional songs, written now.")
             write_demo(temporary, n_songs=options.songs)
         paths = []
-        for path in songs.find_songs(options.data or temporary):
+        for path in songs._find_songs(options.data or temporary):
             try:
                 songs.read_song(path)
             except songs.SongError:

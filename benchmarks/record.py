@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from msd_genre.runs import write_json
+from msd_genre.runs import _write_json
 
 RECORDS = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 
@@ -37,7 +37,7 @@ def write_record(
         "n": n, "machine": machine(), "date": datetime.now(UTC).date().isoformat(), **more,
     }  # fmt: skip
     RECORDS.mkdir(parents=True, exist_ok=True)
-    write_json(record, RECORDS / f"{name}.json")
+    _write_json(record, RECORDS / f"{name}.json")
     both = f"{ours:,.1f} {unit} against {reference:,.1f} {unit}"
     print(f"\n{name}: {both}, {ratio:.2f} times as fast")
     return record

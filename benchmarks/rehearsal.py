@@ -27,7 +27,7 @@ from record import machine
 from msd_genre.catalog import funnel, kept, set_aside
 from msd_genre.costs import read_costs
 from msd_genre.report import record_run
-from msd_genre.runs import Run, open_run, write_json
+from msd_genre.runs import Run, _write_json, open_run
 from msd_genre.sources import project_root
 
 STEPS = ("catalog", "05_cnn")  # in which it is killed
@@ -125,13 +125,13 @@ def rehearse(params: str, run_dir: Path, n_songs: int) -> None:
             if not until(lambda step=step: ripe(run_dir, step, n_songs), process):
                 break
             seen[step] = kill(process, run_dir, step)
-            write_json(seen, notes)
+            _write_json(seen, notes)
             print(f"killed in {step}", flush=True)
             process = start(params, log)
         until(lambda step=step: went_on(seen[step], run_dir, step) is not None, process)
         if found := went_on(seen[step], run_dir, step):
             seen[step] = found
-            write_json(seen, notes)
+            _write_json(seen, notes)
             print(f"went on in {step}: {len(found['made_again'])} artefacts made again", flush=True)
     if code := process.wait():
         raise SystemExit(f"the report ended with {code}; see {log}")
@@ -193,8 +193,8 @@ def keep(run_dir: Path) -> Path:
     kills = json.loads((run_dir / "kills.json").read_text())
     for step in {*STEPS[1:]} & {*kills}:  # each state of a training takes the place of the last
         kills[step]["unchanged"] = went_on_after(run_dir, step)
-    write_json(list(kills.values()), folder / "kills.json")
-    write_json(sizes(run) | {"machine": machine()}, folder / "sizes.json")
+    _write_json(list(kills.values()), folder / "kills.json")
+    _write_json(sizes(run) | {"machine": machine()}, folder / "sizes.json")
     trainings(run).to_csv(folder / "trainings.csv", index=False)
     return folder
 

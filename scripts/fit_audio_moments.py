@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from msd_genre.audio import AudioError, Moments, _boundaries, _cepstra, _means, read_sound
-from msd_genre.runs import write_json
+from msd_genre.audio import AudioError, _boundaries, _cepstra, _means, _Moments, _read_sound
+from msd_genre.runs import _write_json
 from msd_genre.sources import project_root
 
 
@@ -26,12 +26,12 @@ def fit_moments(
     paths: Iterable[str | Path],  # sound files
     note: str,  # what collection this is
     into: Path,  # the JSON file to write
-) -> Moments:
+) -> _Moments:
     "Write the moments of the cepstral coefficients of a collection, and return them."
     means, deviations = [], []
     for path in tqdm(list(paths), desc="sounds", disable=None):
         try:
-            sound = read_sound(path)
+            sound = _read_sound(path)
         except AudioError:
             continue
         cepstra = _cepstra(sound)
@@ -40,9 +40,9 @@ def fit_moments(
         deviations.append(values.std(axis=0))
     if len(means) < 2:
         raise AudioError(f"{len(means)} sounds could be read: moments need two or more")
-    found = Moments(np.mean(means, axis=0), np.std(means, axis=0), np.median(deviations, axis=0))
+    found = _Moments(np.mean(means, axis=0), np.std(means, axis=0), np.median(deviations, axis=0))
     rounded = {name: values.round(3).tolist() for name, values in vars(found).items()}
-    write_json({"note": note, "pieces": len(means)} | rounded, into)
+    _write_json({"note": note, "pieces": len(means)} | rounded, into)
     return found
 
 

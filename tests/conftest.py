@@ -52,10 +52,10 @@ def demo_corpus(made_once):
 @pytest.fixture(scope="session")
 def drop_broken_rows():
     """A function that takes the demo's broken rows out of the text files of a copy of it."""
-    from msd_genre.demo import BROKEN_ROWS, TEXT_FILES
+    from msd_genre.demo import _BROKEN_ROWS, TEXT_FILES
 
     def drop(corpus):
-        for name, rows in BROKEN_ROWS.items():
+        for name, rows in _BROKEN_ROWS.items():
             path = corpus / TEXT_FILES[name]
             path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[: -len(rows)]))
 
@@ -84,7 +84,7 @@ def demo_run(demo_corpus, made_once):
         run = runs.create_run(params, folder)
         steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]
         done = report.run_report(run, steps)
-        runs.write_json(list(done.values()), folder.with_suffix(".states.json"))
+        runs._write_json(list(done.values()), folder.with_suffix(".states.json"))
 
     run = runs.open_run(made_once("smallest", make))
     run.states = json.loads(run.dir.with_suffix(".states.json").read_text())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from msd_genre.songs import PITCH_CLASSES, validate_segments
+from msd_genre.songs import PITCH_CLASSES, _validate_segments
 
 pytest.importorskip("librosa", reason="the extra `audio` is not installed")
 soundfile = pytest.importorskip("soundfile")
@@ -34,7 +34,7 @@ def middles(seen):
 def test_a_scale_comes_out_as_its_notes(tmp_path):
     steps = [0, 2, 4, 5, 7, 9, 11, 12]
     seen = heard(tmp_path, np.concatenate([chord([s]) for s in steps]))
-    validate_segments(seen.segments)
+    _validate_segments(seen.segments)
     assert (seen.segments.chroma.max(axis=1) == 1).all()
     played = [steps[int(middle / 0.6)] % 12 for middle in middles(seen)]
     assert seen.segments.chroma.argmax(axis=1).tolist() == played
@@ -55,7 +55,7 @@ def test_a_progression_comes_out_as_its_chords_and_key_at_another_rate(tmp_path)
 
 def test_noise_has_no_pitch_and_timbre_in_the_msd_range(tmp_path):
     seen = heard(tmp_path, 0.1 * np.random.default_rng(0).normal(size=4 * RATE))
-    validate_segments(seen.segments)
+    _validate_segments(seen.segments)
     assert seen.segments.chroma.mean() > 0.6  # near 1 for all twelve; a tone has about 0.1
     assert np.abs(seen.segments.timbre).max() < 600
 
@@ -67,11 +67,11 @@ def test_a_louder_sound_has_more_of_the_first_component(tmp_path):
 
 
 def test_moments_are_matched_at_both_levels():
-    ours, theirs = audio.audio_moments(), audio.msd_moments()
+    ours, theirs = audio._audio_moments(), audio._msd_moments()
     rng = np.random.default_rng(0)
     songs = [rng.normal(rng.normal(ours.mean, ours.between), ours.within, (200, 12))
              for _ in range(400)]
-    mapped = [audio.to_echo_nest_scale(song, ours, theirs) for song in songs]
+    mapped = [audio._to_echo_nest_scale(song, ours, theirs) for song in songs]
     means = np.array([song.mean(axis=0) for song in mapped])
     assert np.allclose(means.mean(axis=0), theirs.mean, atol=0.2 * theirs.between)
     assert np.allclose(means.std(axis=0), theirs.between, rtol=0.15)
@@ -102,7 +102,7 @@ def test_without_librosa_the_error_says_what_to_install(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "librosa", None)
     with pytest.raises(audio.AudioError, match=r'pip install "msd_genre\[audio\]"'):
-        audio.read_sound(tmp_path / "a.wav")
+        audio._read_sound(tmp_path / "a.wav")
 
 
 def test_sounds_become_song_files_that_the_join_and_the_store_take(tmp_path):
@@ -112,9 +112,9 @@ def test_sounds_become_song_files_that_the_join_and_the_store_take(tmp_path):
     notes = np.concatenate([chord([s]) for s in (0, 4, 7)])
     soundfile.write(tmp_path / "a.wav", notes, RATE)
     corpus = tmp_path / "corpus"
-    paths = [audio.write_song_file(tmp_path / "a.wav", corpus, "Åse", title, year=1999)
+    paths = [audio._write_song_file(tmp_path / "a.wav", corpus, "Åse", title, year=1999)
              for title in ("Up", "Down")]
-    assert audio.write_song_file(tmp_path / "a.wav", corpus, "Åse", "Up") == paths[0]
+    assert audio._write_song_file(tmp_path / "a.wav", corpus, "Åse", "Up") == paths[0]
     song, heard = read_song(paths[1]), audio.analyse_sound(tmp_path / "a.wav")
     assert np.array_equal(song.segments.chroma, heard.segments.chroma)
     said = song.metadata
@@ -135,5 +135,5 @@ def test_sounds_become_song_files_that_the_join_and_the_store_take(tmp_path):
 def test_a_song_file_needs_its_names(tmp_path, artist, title):
     soundfile.write(tmp_path / "a.wav", chord([0]), RATE)
     with pytest.raises(audio.AudioError, match="both need a name"):
-        audio.write_song_file(tmp_path / "a.wav", tmp_path, artist, title)
+        audio._write_song_file(tmp_path / "a.wav", tmp_path, artist, title)
     assert not list(tmp_path.rglob("*.h5"))

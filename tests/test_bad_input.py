@@ -185,7 +185,7 @@ def song_damaged_chunk(corpus):
     return Outcome([(corpus.name(corpus.song), None)], lost=[corpus.track])
 
 
-ARRAYS = [f"analysis/{name}" for name in songs.SEGMENT_ARRAYS]
+ARRAYS = [f"analysis/{name}" for name in songs._SEGMENT_ARRAYS]
 hdf5_case("song_without_analysis", lambda file: file.pop("analysis"))
 hdf5_case("song_without_metadata", lambda file: file.pop("metadata"))
 hdf5_case("song_without_timbre", lambda file: file["analysis"].pop("segments_timbre"))
@@ -715,8 +715,8 @@ def code_that_stays():
     digest = cache(runs.source_digest)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runs, "source_digest", lambda names: digest(tuple(names)))
-        patch.setattr(scan, "reading_code", cache(scan.reading_code))
-        patch.setattr(runs, "commit", cache(runs.commit))
+        patch.setattr(scan, "_reading_code", cache(scan._reading_code))
+        patch.setattr(runs, "_commit", cache(runs._commit))
         patch.setattr(runs, "version", cache(runs.version))
         yield
 

@@ -22,7 +22,7 @@ def joined(demo_corpus, tmp_path_factory):
 
 def test_the_catalog_has_a_row_a_track_in_order_with_the_columns_of_the_design(joined):
     table = joined[1]
-    assert list(table.columns) == catalog.COLUMNS
+    assert list(table.columns) == catalog._COLUMNS
     assert table["track_id"].is_monotonic_increasing and table["track_id"].is_unique
     kinds = table.dtypes.astype(str)[["year", "key", "mode", "n_segments", "plays"]]
     assert kinds.tolist() == ["Int64", "int64", "int64", "int64", "Int64"]

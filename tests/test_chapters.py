@@ -18,7 +18,7 @@ NAMES = [path.stem for path in CHAPTERS]
 
 def outputs(run, name):
     """The outputs of an executed chapter, each with its cell."""
-    notebook = nbformat.read(report.executed_path(run, name), 4)
+    notebook = nbformat.read(report._executed_path(run, name), 4)
     return [(cell, o) for cell in notebook.cells for o in cell.get("outputs", [])]
 
 

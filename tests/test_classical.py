@@ -11,9 +11,15 @@ from threadpoolctl import threadpool_limits
 
 from msd_genre import classical, runs
 from msd_genre.catalog import build_catalog
-from msd_genre.classical import BASELINES, ClassicalError, Songs, answer_by_artist, train_classical
-from msd_genre.features import build_lyrics, build_store, statistic_names
-from msd_genre.metrics import majority_predictions, scores, validate_predictions
+from msd_genre.classical import (
+    BASELINES,
+    ClassicalError,
+    _answer_by_artist,
+    _Songs,
+    train_classical,
+)
+from msd_genre.features import _statistic_names, build_lyrics, build_store
+from msd_genre.metrics import _majority_predictions, scores, validate_predictions
 from msd_genre.splits import (
     LeakError,
     SplitError,
@@ -88,7 +94,7 @@ def test_what_is_left_in_the_run(run, name, protocol):
 def test_the_majority_is_that_of_the_metrics(run):
     table = pd.read_parquet(train_classical(run, "majority") / "predictions.parquet")
     chances = [name for name in table if name.startswith("p_")]
-    same = majority_predictions(train_genres(run), table)
+    same = _majority_predictions(train_genres(run), table)
     np.testing.assert_allclose(table[chances], same[chances], rtol=1e-12)
 
 
@@ -109,20 +115,20 @@ def test_random_answers_are_one_genre_each_drawn_by_the_shares_in_train(run):
 def songs_of(artists, genres):
     n = len(artists)
     ids = np.array([f"TR{i}" for i in range(n)])
-    return Songs(ids, np.array(genres), np.array(artists), np.full(n, np.nan),
-                 np.zeros((n, 2), np.float32), sparse.csr_array((n, 3)))  # fmt: skip
+    return _Songs(ids, np.array(genres), np.array(artists), np.full(n, np.nan),
+                  np.zeros((n, 2), np.float32), sparse.csr_array((n, 3)))  # fmt: skip
 
 
 @pytest.mark.filterwarnings("error")
 def test_words_that_no_song_has_are_zeros_without_a_warning():
     silent = songs_of(list("ABCD"), ["Rock"] * 4)
-    assert not classical.Features(("words",), 2).fit(silent).matrix(silent).any()
+    assert not classical._Features(("words",), 2).fit(silent).matrix(silent).any()
 
 
 def test_the_look_up_of_an_artist_by_hand():
     train = songs_of(["A", "A", "A", "B"], ["Jazz", "Jazz", "Rock", "Rock"])
     asked = songs_of(["A", "B", "C"], ["Rock", "Rock", "Rock"])
-    chances = answer_by_artist(train, asked, np.array(["Jazz", "Rock"]))
+    chances = _answer_by_artist(train, asked, np.array(["Jazz", "Rock"]))
     # One song's worth of the shares, half and half, stands beside what is known.
     np.testing.assert_allclose(chances, [[2.5 / 4, 1.5 / 4], [0.5 / 2, 1.5 / 2], [0.5, 0.5]])
 
@@ -155,7 +161,7 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_is_made_twice(run, name, 
     before, made = pd.read_parquet(path), path.stat().st_mtime_ns
     train_classical(run, name)
     assert path.stat().st_mtime_ns == made
-    monkeypatch.setattr(runs, "make_stamp", lambda seed: {})
+    monkeypatch.setattr(runs, "_make_stamp", lambda seed: {})
     (run.dir / ".keys" / f"models__{path.parent.name}.json").unlink()
     with threadpool_limits(1):  # however many threads there are
         again = pd.read_parquet(train_classical(run, name) / "predictions.parquet")
@@ -225,7 +231,7 @@ def test_a_model_sees_nothing_but_its_parts(run, parts):
     assert folder.name == f"logistic-{'_'.join(parts)}-artist-f0-s1"
     table = pd.read_parquet(folder / "predictions.parquet").query("part == 'test'")
     songs = classical.load_songs(run, table.track_id.to_numpy(str))
-    hidden = [name.split()[0] not in parts for name in statistic_names()]
+    hidden = [name.split()[0] not in parts for name in _statistic_names()]
     songs.statistics[:, hidden] = 7
     if "words" not in parts:
         songs.counts = sparse.csr_array(songs.counts.shape)
@@ -236,7 +242,7 @@ def test_a_model_sees_nothing_but_its_parts(run, parts):
 def test_an_unknown_tempo_counts_as_the_usual_one(run):
     songs = classical.load_songs(run, np.unique(part_of(run, "test").astype(str)))
     [(features, _)] = joblib.load(train_classical(run, "logistic") / "model.joblib").members
-    column = statistic_names().index("song log tempo in bpm")
+    column = _statistic_names().index("song log tempo in bpm")
     songs.statistics[:, column] = np.nan
     place = features.columns.index(column)
     assert (features.matrix(songs)[:, [place]].toarray() == 0).all()

@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from msd_genre import cli, demo, report, runs
 from msd_genre.parameters import ParameterError
-from msd_genre.runs import create_run, locked
+from msd_genre.runs import _locked, create_run
 
 ROOT = Path(__file__).parent.parent
 
@@ -106,7 +106,7 @@ def test_what_is_set_reaches_the_run_and_leaves_the_file_alone(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("chapters: {02_lyrics: {weighting: count}}\n")
     settings = ("02_lyrics.vectors=v.bin", "catalog.min_segments=200", "seed=7")
-    params, folder = cli.resolve_run(str(path), str(tmp_path), None, f"{tmp_path}/run", settings)
+    params, folder = cli._resolve_run(str(path), str(tmp_path), None, f"{tmp_path}/run", settings)
     assert params["chapters"] == {"02_lyrics": {"weighting": "count", "vectors": "v.bin"}}
     assert params["catalog"] == {"min_segments": 200} and params["seed"] == 7
     assert folder == tmp_path / "run" and not folder.exists()
@@ -135,7 +135,7 @@ def test_where_the_songs_come_from(tmp_path, monkeypatch):
     monkeypatch.setenv("MSD_GENRE_DATA", "/songs/of/the/machine")
 
     def folder(section, data=None):
-        return cli.resolve_data({"data": section}, data)["data"]["folder"]
+        return cli._resolve_data({"data": section}, data)["data"]["folder"]
 
     assert folder({"source": "demo", "songs": 9, "seed": 4}) == str(tmp_path / "data" / "demo-9-4")
     with_plays = folder({"source": "demo", "songs": 9, "seed": 4, "listeners": 90})
@@ -156,10 +156,10 @@ def test_the_demo_is_written_once_and_again_when_its_code_changed(tmp_path):
     folder = tmp_path / "data" / "demo-20-1"
     params = {"seed": 1, "data": {"songs": 20, "seed": 1, "folder": str(folder)}}
     run = create_run(params, tmp_path / "run")
-    assert cli.write_demo_songs(run) and not cli.write_demo_songs(run)
+    assert cli._write_demo_songs(run) and not cli._write_demo_songs(run)
     record = json.loads((folder / "demo.json").read_text())
     (folder / "demo.json").write_text(json.dumps(record | {"code": "older"}))
-    assert cli.write_demo_songs(run)
+    assert cli._write_demo_songs(run)
     assert json.loads((folder / "demo.json").read_text()) == record
 
 
@@ -201,8 +201,8 @@ def test_the_chapters_declare_every_recorded_table():
 
 
 def test_songs_are_written_only_for_the_demo():
-    steps = {source: [name for name, _ in cli.preparation({"data": {"source": source}})]
-             for source in cli.DATA_SOURCES}  # fmt: skip
+    steps = {source: [name for name, _ in cli._preparation({"data": {"source": source}})]
+             for source in cli._DATA_SOURCES}  # fmt: skip
     assert steps == {"demo": ["demo songs", "catalog", "features"],
                      "folder": ["catalog", "features"]}  # fmt: skip
 
@@ -225,7 +225,7 @@ def test_build_makes_catalog_and_store_and_says_what_was_set_aside(demo_corpus, 
 def test_a_second_command_in_a_run_is_refused_and_changes_nothing(word, demo_corpus, tmp_path):
     params = tmp_path / "mine.yaml"
     params.write_text("{run: mine, seed: 1, data: {source: folder}, catalog: {}, chapters: {}}")
-    with locked(tmp_path / "run"):
+    with _locked(tmp_path / "run"):
         seen = ask(word, str(params), "--data", str(demo_corpus), "--run-dir", f"{tmp_path}/run")
     assert seen.exit_code == 1 and "another msd-genre command is at work in" in seen.output
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
@@ -243,7 +243,7 @@ def two_chapters(tmp_path, monkeypatch):
         page = new_notebook(cells=[tagged, new_code_cell(code)], metadata={"kernelspec": kernel})
         nbformat.write(page, tmp_path / "nbs" / "report" / f"{name}.ipynb")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "preparation", lambda params: [])
+    monkeypatch.setattr(cli, "_preparation", lambda params: [])
     return tmp_path
 
 

@@ -15,6 +15,10 @@ from msd_genre import collaborative, demo
 from msd_genre.collaborative import (
     CollaborativeError,
     Factors,
+    _ranking_scores,
+    _scaled_inputs,
+    _shared_listeners,
+    _strengths,
     als,
     by_chance,
     by_cosine,
@@ -26,14 +30,10 @@ from msd_genre.collaborative import (
     make_matrix,
     nearest,
     neighbour_scores,
-    ranking_scores,
-    scaled_inputs,
     score_rankers,
     search_als,
-    shared_listeners,
     shuffle_plays,
     split_users,
-    strengths,
     top_songs,
 )
 from msd_genre.plays import play_matrix
@@ -45,8 +45,8 @@ SEARCHED = {"rank": 20, "alpha": 5.0, "regularization": 30.0, "weighting": "bina
 def listened():
     """Plays of the demo's listeners, with the genre that each song is heard as."""
     plan = demo.make_plan(600, seed=1)
-    groups = demo.listened_groups(plan, seed=1)
-    heard = [demo.plays_of(listener, groups, seed=1) for listener in range(600)]
+    groups = demo._listened_groups(plan, seed=1)
+    heard = [demo._plays_of(listener, groups, seed=1) for listener in range(600)]
     names = [f"SO{number:05d}" for number in range(len(plan))]
     triplets = pd.DataFrame({
         "user": np.repeat([f"u{i:04d}" for i in range(600)], [len(songs) for songs, _ in heard]),
@@ -77,7 +77,7 @@ def test_ranking_scores_by_hand():
     hidden = sparse.csr_array((2, 8), dtype=int).tolil()
     hidden[0, 3] = hidden[0, 5] = 4
     hidden[1, 0] = 1
-    scores = ranking_scores(top, sparse.csr_array(hidden))
+    scores = _ranking_scores(top, sparse.csr_array(hidden))
     ideal = 1 + 1 / np.log2(3)
     assert scores.loc[0].tolist() == pytest.approx(
         [0.2, 1.0, (1 / np.log2(3) + 1 / np.log2(5)) / ideal, (1 / 2 + 2 / 4) / 2]
@@ -91,14 +91,14 @@ def test_ndcg_is_that_of_scikit_learn():
     relevant[:20] &= rng.random((20, 120)) < 0.1
     relevant[:, 0] = True
     top = np.argsort(-scores, axis=1)
-    ours = ranking_scores(top, sparse.csr_array(relevant.astype(int)))["nDCG@50"]
+    ours = _ranking_scores(top, sparse.csr_array(relevant.astype(int)))["nDCG@50"]
     theirs = [ndcg_score(relevant[[i]], scores[[i]], k=50) for i in range(40)]
     assert ours.tolist() == pytest.approx(theirs)
 
 
 def test_the_map_divides_by_what_could_be_found():
     n = 600
-    perfect = ranking_scores(np.arange(n)[None], sparse.csr_array(np.ones((1, n), int)))
+    perfect = _ranking_scores(np.arange(n)[None], sparse.csr_array(np.ones((1, n), int)))
     assert perfect.loc[0].tolist() == pytest.approx([1, 50 / n, 1, 1])
 
 
@@ -116,7 +116,7 @@ def test_blocks_change_nothing(parts, monkeypatch):
     train, _ = parts
     rows = np.arange(40)
     whole = top_songs(by_popularity(train), train, rows)
-    monkeypatch.setattr(collaborative, "CELLS", train.shape[1] * 7)
+    monkeypatch.setattr(collaborative, "_CELLS", train.shape[1] * 7)
     assert (top_songs(by_popularity(train), train, rows) == whole).all()
 
 
@@ -253,13 +253,13 @@ def test_inputs_are_scaled_on_train_alone_and_what_is_left_out_is_zero():
     shapes = {"chroma": (9, 5, 12), "timbre": (9, 5, 12), "lyrics": (9, 4)}
     inputs = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
     train = np.arange(6)
-    scaled = scaled_inputs(inputs, train, "sound")
+    scaled = _scaled_inputs(inputs, train, "sound")
     assert not scaled["lyrics"].any() and abs(scaled["timbre"][train].mean()) < 1e-5
     louder = np.concatenate([inputs["timbre"][:6], inputs["timbre"][6:] + 100])
     changed = inputs | {"timbre": louder}
-    assert (scaled_inputs(changed, train)["timbre"][:6] == scaled["timbre"][:6]).all()
+    assert (_scaled_inputs(changed, train)["timbre"][:6] == scaled["timbre"][:6]).all()
     with pytest.raises(CollaborativeError, match="parts is 'colour', not one of sound, lyrics"):
-        scaled_inputs(inputs, train, "colour")
+        _scaled_inputs(inputs, train, "colour")
 
 
 # ---- neighbours
@@ -282,7 +282,7 @@ def test_shared_listeners_is_the_cosine_of_the_columns(listened):
     places = np.random.default_rng(0).integers(40, size=(40, 3))
     whole = cosine_similarity((counts.toarray() > 0).T.astype(float))
     expected = whole[np.arange(40)[:, None], places].mean(axis=1)
-    assert shared_listeners(places, sparse.csr_array(counts)) == pytest.approx(expected)
+    assert _shared_listeners(places, sparse.csr_array(counts)) == pytest.approx(expected)
 
 
 def test_judges_made_none_of_the_vectors_and_prefer_factors_to_any_songs(listened):
@@ -339,9 +339,9 @@ def test_without_spark_it_says_what_to_install(parts, monkeypatch):
 
 def test_weighed_plays():
     counts = sparse.csr_array(np.array([[3, 0], [0, 1]]))
-    assert strengths(counts).data.tolist() == [3, 1]
-    assert strengths(counts, "binary").data.tolist() == [1, 1]
-    assert strengths(counts, "log").data.tolist() == pytest.approx(np.log([4, 2]))
+    assert _strengths(counts).data.tolist() == [3, 1]
+    assert _strengths(counts, "binary").data.tolist() == [1, 1]
+    assert _strengths(counts, "log").data.tolist() == pytest.approx(np.log([4, 2]))
 
 
 # ---- in a run

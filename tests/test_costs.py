@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from msd_genre.costs import cost_table, measured, read_costs
+from msd_genre.costs import _measured, cost_table, read_costs
 from msd_genre.runs import create_run
 
 BURN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
@@ -18,28 +18,28 @@ def run(tmp_path):
 
 
 def test_the_work_of_other_processes_counts(run):
-    with measured(run, "catalog") as cost:
+    with _measured(run, "catalog") as cost:
         subprocess.run([sys.executable, "-c", BURN], check=True)
     assert cost.ended == "executed" and cost.processor_s >= 0.3 and cost.memory_gb > 0.01
 
 
 def test_attempts_add_up_until_a_step_is_complete(run):
-    with pytest.raises(MemoryError), measured(run, "05_cnn"):
+    with pytest.raises(MemoryError), _measured(run, "05_cnn"):
         raise MemoryError
-    with measured(run, "05_cnn"):
+    with _measured(run, "05_cnn"):
         pass
     assert [one["ended"] for one in read_costs(run)["05_cnn"]] == ["failed", "executed"]
-    with measured(run, "05_cnn") as cost:
+    with _measured(run, "05_cnn") as cost:
         cost.ended = "reused"
     table = cost_table(read_costs(run)).set_index("step")
     assert table.loc["05_cnn", "attempts"] == 2, "what was reused has cost nothing anew"
-    with measured(run, "05_cnn"):
+    with _measured(run, "05_cnn"):
         pass
     assert [one["ended"] for one in read_costs(run)["05_cnn"]] == ["executed"]
 
 
 def test_what_is_only_reused_has_no_costs(run):
-    with measured(run, "catalog") as cost:
+    with _measured(run, "catalog") as cost:
         cost.ended = "reused"
     assert read_costs(run) == {} and len(cost_table(read_costs(run))) == 0
 

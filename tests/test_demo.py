@@ -24,30 +24,30 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from msd_genre import demo
 from msd_genre.demo import (
-    BROKEN_ROWS,
-    GENRES,
+    _BROKEN_ROWS,
+    _GENRES,
     PARAMETERS,
     TEXT_FILES,
     DemoError,
-    like_songs,
+    _like_songs,
+    _song_vector,
     make_lyrics,
     make_plan,
     make_sound,
-    song_vector,
     word_frequencies,
     write_demo,
 )
 from msd_genre.fit import (
-    STATISTICS,
+    _STATISTICS,
     FitError,
     Fitted,
-    artist_share,
+    _artist_share,
+    _read_songs,
+    _vocabulary,
     fit_demo,
     fitted,
     read_fit,
-    read_songs,
     song_statistics,
-    vocabulary,
     write_fit,
 )
 from msd_genre.genres import read_labels, weak_labels
@@ -60,9 +60,9 @@ from msd_genre.songs import (
     Segments,
     Song,
     SongError,
-    find_songs,
+    _find_songs,
+    _song_layout,
     read_song,
-    song_layout,
 )
 from msd_genre.sources import find_layout
 
@@ -76,7 +76,7 @@ def small(tmp_path_factory):
 
 def whole_songs(corpus):
     """Song files that open, as the readers tell them from the broken ones."""
-    for path in find_songs(corpus):
+    for path in _find_songs(corpus):
         try:
             read_song(path)
         except SongError:
@@ -102,7 +102,7 @@ def test_more_listeners_change_nothing_but_the_plays(small, tmp_path):
     more = write_demo(tmp_path / "more", N_SONGS, seed=5, n_jobs=1, n_listeners=40)
     name = TEXT_FILES["plays"]
     few, many = ((corpus / name).read_text().splitlines() for corpus in (small, more))
-    broken = len(BROKEN_ROWS["plays"])
+    broken = len(_BROKEN_ROWS["plays"])
     assert many[: len(few) - broken] == few[:-broken] and many[-broken:] == few[-broken:]
     assert len({line.split("\t")[0] for line in many[:-broken]}) == 40
     same = [path.relative_to(small) for path in small.rglob("*")
@@ -114,27 +114,27 @@ def test_more_listeners_change_nothing_but_the_plays(small, tmp_path):
 
 
 def test_the_plays_do_not_depend_on_the_number_of_processes(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "LISTENERS_AT_ONCE", 1)  # more than 20 pieces are shared out
+    monkeypatch.setattr(demo, "_LISTENERS_AT_ONCE", 1)  # more than 20 pieces are shared out
     demo._write_plays(tmp_path / "plays.txt", make_plan(N_SONGS, 5), N_SONGS, 5, 2, PARAMETERS)
     assert (tmp_path / "plays.txt").read_bytes() == (small / TEXT_FILES["plays"]).read_bytes()
 
 
 def test_parameters_are_set_by_name():
-    changed = demo.drawn_from({"elsewhere": 1.0, "log_songs_by_listener": [3.65, 0.7]})
+    changed = demo._drawn_from({"elsewhere": 1.0, "log_songs_by_listener": [3.65, 0.7]})
     assert changed == replace(PARAMETERS, elsewhere=1.0, log_songs_by_listener=(3.65, 0.7))
     with pytest.raises(ParameterError, match=r"data\.parameters: no parameter 'elsewere'"):
-        demo.drawn_from({"elsewere": 1.0})
+        demo._drawn_from({"elsewere": 1.0})
 
 
 def test_another_seed_gives_other_songs(small, tmp_path):
     other = write_demo(tmp_path / "other", N_SONGS, seed=6, n_jobs=1)
-    ours, theirs = ({file_digest(path) for path in find_songs(c)} for c in (small, other))
+    ours, theirs = ({file_digest(path) for path in _find_songs(c)} for c in (small, other))
     assert len(ours) == len(theirs) == N_SONGS
     assert not ours & theirs
 
 
 def test_an_interrupted_writing_is_completed(small, tmp_path, monkeypatch):
-    made, make_song = [], demo.make_song
+    made, make_song = [], demo._make_song
 
     def make_some(track, *rest):
         if len(made) == 10:
@@ -142,12 +142,12 @@ def test_an_interrupted_writing_is_completed(small, tmp_path, monkeypatch):
         made.append(track.Index)
         return make_song(track, *rest)
 
-    monkeypatch.setattr(demo, "make_song", make_some)
+    monkeypatch.setattr(demo, "_make_song", make_some)
     with pytest.raises(KeyboardInterrupt):
         write_demo(tmp_path / "demo", N_SONGS, seed=5, n_jobs=1)
     assert not (tmp_path / "demo").exists()
 
-    monkeypatch.setattr(demo, "make_song", lambda *song: made.append(song) or make_song(*song))
+    monkeypatch.setattr(demo, "_make_song", lambda *song: made.append(song) or make_song(*song))
     whole = write_demo(tmp_path / "demo", N_SONGS, seed=5, n_jobs=1)
     assert file_digest(whole) == file_digest(small)
     assert len(made) == N_SONGS, "songs that were there already have been made again"
@@ -158,7 +158,7 @@ def test_a_corpus_that_is_there_is_left_alone_and_another_one_replaced(tmp_path,
     folder = write_demo(tmp_path / "demo", N_SONGS, seed=5, n_jobs=1)
     before = file_digest(folder)
     with monkeypatch.context() as patch:
-        patch.delattr(demo, "make_song")
+        patch.delattr(demo, "_make_song")
         write_demo(folder, N_SONGS, seed=5, n_jobs=1)
     write_demo(folder, N_SONGS, seed=6, n_jobs=1)
     assert file_digest(folder) != before
@@ -187,7 +187,7 @@ def test_a_demo_to_which_somebody_added_a_file_is_not_replaced(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "asked", [{"n_songs": 19}, {"n_songs": 50, "seed": -1}, {"n_songs": demo.MOST_SONGS + 1}]
+    "asked", [{"n_songs": 19}, {"n_songs": 50, "seed": -1}, {"n_songs": demo._MOST_SONGS + 1}]
 )
 def test_numbers_out_of_range_are_refused(asked, tmp_path):
     with pytest.raises(DemoError, match="expected at least 20 songs"):
@@ -207,7 +207,7 @@ def test_what_is_drawn_from_is_read_back_and_anything_else_is_refused(tmp_path):
     for name, text, found in [
         ("empty.json", "", "Expecting value"), ("list.json", "[1]", "missing: all of it"),
         ("other.json", '{"note": 1}', "missing: artist_share, directions"),
-        ("older.json", json.dumps(fitted().content | {"statistics": list(STATISTICS[1:])}),
+        ("older.json", json.dumps(fitted().content | {"statistics": list(_STATISTICS[1:])}),
          "other statistics"),
     ]:  # fmt: skip
         (tmp_path / name).write_text(text)
@@ -239,13 +239,13 @@ def sound(result, broken_rows=0):
 
 
 def test_a_song_file_is_laid_out_as_the_committed_description_says(small):
-    expected = song_layout()
+    expected = _song_layout()
     for path in whole_songs(small):
         assert describe_layout(path) == expected
 
 
 def test_a_song_file_is_laid_out_as_a_real_one(small, real_msd):
-    real = describe_layout(find_songs(real_msd)[0])
+    real = describe_layout(_find_songs(real_msd)[0])
     made = describe_layout(next(whole_songs(small)))
     assert made.keys() == real.keys()
     for name, node in real.items():
@@ -268,7 +268,7 @@ def test_pytables_reads_what_the_readers_read(demo_corpus):
 
 
 def test_song_files_lie_where_the_msd_has_them(demo_corpus):
-    for path in find_songs(demo_corpus):
+    for path in _find_songs(demo_corpus):
         folders = path.relative_to(demo_corpus).parts[:-1]
         assert folders == ("data", *path.stem[2:5])
         assert re.fullmatch(r"TR[A-Z]{5}[0-9A-F]{11}", path.stem)
@@ -293,7 +293,7 @@ def test_the_layout_is_found_and_each_text_file_is_read(demo_corpus):
     wrong = sound(read_mismatches(layout.files["lists"]["mismatches"]))
     reverse = sound(read_reverse_mapping(layout.files["lyrics"]["reverse_mapping"]))
     assert len(layout.text_files()) == len(TEXT_FILES)
-    assert tracks.track_id.is_unique and {p.stem for p in find_songs(demo_corpus)} < {
+    assert tracks.track_id.is_unique and {p.stem for p in _find_songs(demo_corpus)} < {
         *tracks.track_id
     }
     assert {*labels.track_id} < {*tracks.track_id} and {*lyrics.track_ids} < {*tracks.track_id}
@@ -311,11 +311,11 @@ def test_broken_rows_are_set_aside_each_for_its_own_reason_and_change_nothing_el
         "train": lambda layout: read_counts(layout.lyrics),
         "plays": lambda layout: read_triplets(layout.triplets.values()),
     }
-    assert readers.keys() == BROKEN_ROWS.keys()
+    assert readers.keys() == _BROKEN_ROWS.keys()
     for name, read in readers.items():
         rows, aside = read(spoiled)
         expected = sound(read(whole))
-        assert len(aside) == aside["reason"].nunique() == len(BROKEN_ROWS[name]), aside
+        assert len(aside) == aside["reason"].nunique() == len(_BROKEN_ROWS[name]), aside
         assert list(aside["file"].unique()) == [Path(TEXT_FILES[name]).name]
         if name == "train":
             assert np.array_equal(rows.track_ids, expected.track_ids)
@@ -340,14 +340,14 @@ def test_the_label_file_has_the_layout_of_cd2_and_the_names_of_the_write_up(demo
     rows = rows[: -PARAMETERS.broken_rows]
     assert {len(row) for row in rows} == {2, 3}
     names = {row[1] for row in rows}
-    assert names == set(GENRES)
+    assert names == set(_GENRES)
     cut = {name.split()[0] for name in names}  # the write-up's "New" is "New Age" cut at the space
     assert cut == set(genre_counts().index)
 
 
 def test_the_shares_are_the_published_histogram():
     published = genre_counts()
-    assert {name.split()[0]: n for name, (n, _) in GENRES.items()} == published.to_dict()
+    assert {name.split()[0]: n for name, (n, _) in _GENRES.items()} == published.to_dict()
     plan = make_plan(20_000, seed=3)[:20_000]
     labels = plan.label[plan.label >= 0]
     found = labels.value_counts(normalize=True).reindex(range(18), fill_value=0.0)
@@ -398,7 +398,7 @@ def test_terms_of_artists_name_their_genre_more_often_than_not():
     rows = [
         (str(track.artist), "a", term.decode(), freq, weight)
         for track in firsts.itertuples()
-        for arrays in [demo.make_artist(track, 300, seed=4)[0]]
+        for arrays in [demo._make_artist(track, 300, seed=4)[0]]
         for term, freq, weight in zip(
             arrays["/metadata/artist_terms"], arrays["/metadata/artist_terms_freq"],
             arrays["/metadata/artist_terms_weight"], strict=True,
@@ -418,7 +418,7 @@ def test_two_tracks_of_one_song_share_its_words_and_differ_in_sound():
     first = next(plan.loc[[second.song]].itertuples())
     words = word_frequencies()
     assert np.array_equal(make_lyrics(first, words, 1), make_lyrics(second, words, 1))
-    assert song_vector(first, 1, PARAMETERS) == song_vector(second, 1, PARAMETERS)
+    assert _song_vector(first, 1, PARAMETERS) == _song_vector(second, 1, PARAMETERS)
     timbre = [make_sound(track, 1)[0]["segments_timbre"][:4] for track in (first, second)]
     assert not np.array_equal(*timbre)
 
@@ -426,7 +426,7 @@ def test_two_tracks_of_one_song_share_its_words_and_differ_in_sound():
 def mean_distance_of_genres(p):
     """Root mean square of the larger genres' mean vectors, in standard deviations over songs."""
     plan = make_plan(1500, seed=2, p=p)
-    vectors = pd.DataFrame(song_vector(track, 2, p) for track in plan.itertuples())
+    vectors = pd.DataFrame(_song_vector(track, 2, p) for track in plan.itertuples())
     large = plan["style"].value_counts().loc[lambda count: count > 30].index
     by_genre = ((vectors - vectors.mean()) / vectors.std()).groupby(plan["style"]).mean()
     return float(np.sqrt((by_genre.loc[large] ** 2).mean().mean()))
@@ -457,7 +457,7 @@ def test_the_committed_vocabulary_is_what_the_packaged_vectors_give():
     pytest.importorskip("nltk")
     from build_demo_vocabulary import build_vocabulary
 
-    committed = vocabulary()
+    committed = _vocabulary()
     pd.testing.assert_frame_equal(committed, build_vocabulary(), check_dtype=False)
     assert committed.stem.is_unique
     assert Counter(committed.kind) == {"english": 4600, "foreign": 290, "nonsense": 110}
@@ -475,7 +475,7 @@ def labelled(n, p, seed=SEED):
 
 def sound_statistics(plan, p):
     """(n, k) what the songs' sound is drawn around, each statistic with mean 0 and deviation 1."""
-    rows = [list(song_vector(track, SEED, p).values()) for track in plan.itertuples()]
+    rows = [list(_song_vector(track, SEED, p).values()) for track in plan.itertuples()]
     return StandardScaler().fit_transform(rows)
 
 
@@ -515,7 +515,7 @@ def sound_of_artists(p):
     plan = make_plan(800, SEED, p)[:800]
     scores = pd.DataFrame(sound_statistics(plan, p), index=plan.index)
     scores -= scores.groupby(plan["style"]).transform("mean")
-    return artist_share(scores.to_numpy(), plan["artist"].to_numpy())
+    return _artist_share(scores.to_numpy(), plan["artist"].to_numpy())
 
 
 def test_the_share_of_artists_in_sound_is_the_parameter():
@@ -603,7 +603,7 @@ def test_songs_in_another_language_gather_across_genres_and_need_not_exist():
 
 def shares_of_labels(p):
     counts = labelled(3000, p).label.value_counts(normalize=True)
-    return counts.reindex(range(len(GENRES)), fill_value=0.0)
+    return counts.reindex(range(len(_GENRES)), fill_value=0.0)
 
 
 def test_classes_are_as_unequal_as_published_and_can_be_equal():
@@ -618,8 +618,8 @@ def plays_follow(p):
     in the two halves of what a listener heard."""
     plan = make_plan(600, SEED, p)
     known = plan[(plan.song == plan.index) & (plan.fame > 0)]
-    fame = demo.listened_groups(plan, SEED, p)
-    heard = [demo.plays_of(listener, fame, SEED, p) for listener in range(600)]
+    fame = demo._listened_groups(plan, SEED, p)
+    heard = [demo._plays_of(listener, fame, SEED, p) for listener in range(600)]
     songs, counts = (np.concatenate(part) for part in zip(*heard, strict=True))
     plays = pd.Series(counts).groupby(songs).sum().reindex(known.index, fill_value=0)
     rock = (plan["style"] == PARAMETERS.names.index("Rock")).to_numpy()
@@ -640,7 +640,7 @@ def test_plays_follow_fame_and_taste_and_need_not():
 
 def test_a_mismatched_song_stands_among_listeners_of_another_genre():
     plan = make_plan(2000, SEED)
-    groups = demo.listened_groups(plan, SEED)
+    groups = demo._listened_groups(plan, SEED)
     wrong = set(plan.index[plan.mismatched & (plan.song == plan.index) & (plan.fame > 0)])
     heard = {song: style for key, (songs, _) in groups.items() if len(key) == 1
              for song, style in zip(songs.tolist(), [key[0]] * len(songs), strict=True)}
@@ -651,8 +651,8 @@ def test_a_mismatched_song_stands_among_listeners_of_another_genre():
 
 def test_few_songs_are_played_most_and_artists_of_one_scene_share_listeners():
     plan = make_plan(1000, SEED)
-    groups = demo.listened_groups(plan, SEED)
-    heard = [set(demo.plays_of(listener, groups, SEED)[0].tolist()) for listener in range(500)]
+    groups = demo._listened_groups(plan, SEED)
+    heard = [set(demo._plays_of(listener, groups, SEED)[0].tolist()) for listener in range(500)]
     counts = np.sort(np.bincount([song for songs in heard for song in songs]))[::-1]
     assert counts[: len(counts) // 10].sum() > 0.3 * counts.sum()
     rock = PARAMETERS.names.index("Rock")
@@ -668,7 +668,7 @@ def test_few_songs_are_played_most_and_artists_of_one_scene_share_listeners():
 @pytest.fixture(scope="module")
 def real(real_msd):
     """What is estimated from real songs, each of them read once."""
-    return read_songs(real_msd)
+    return _read_songs(real_msd)
 
 
 @pytest.fixture(scope="module")
@@ -676,7 +676,7 @@ def like(real_msd, real):
     """Plan and parameters of a fictional corpus with the artists and genres of the real songs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "read_songs", lambda data: real)
-        n, p = like_songs(real_msd)
+        n, p = _like_songs(real_msd)
     assert n == len(real.table)
     return make_plan(n, 1, p)[:n], p
 

@@ -7,17 +7,17 @@ from scipy.stats import kstest
 from sklearn.metrics import average_precision_score
 
 from msd_genre.embedding import (
-    NOISE,
+    _NOISE,
     EmbeddingError,
-    chance_precision,
-    explain_clusters,
-    find_clusters,
-    medoids,
+    _chance_precision,
+    _explain_clusters,
+    _find_clusters,
+    _medoids,
+    _retrieval_scores,
+    _song_properties,
+    _song_scores,
     read_space,
     retrieval,
-    retrieval_scores,
-    song_properties,
-    song_scores,
     tsne,
 )  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_chance_is_what_shuffled_rankings_have():
     rng, relevant = np.random.default_rng(1), np.arange(12) < 4
     shuffled = [average_precision_score(rng.permutation(relevant), -np.arange(12))
                 for _ in range(4000)]
-    precision, ap = chance_precision(np.array([4, 0, 1]), np.array([12, 12, 1]))
+    precision, ap = _chance_precision(np.array([4, 0, 1]), np.array([12, 12, 1]))
     assert precision[0] == pytest.approx(1 / 3)
     assert ap[0] == pytest.approx(np.mean(shuffled), abs=4 * np.std(shuffled) / np.sqrt(4000))
     assert np.isnan(precision[1]) and np.isnan(ap[1])  # nothing to find
@@ -119,7 +119,7 @@ def test_a_space_that_knows_nothing_scores_as_chance_does():
     space = pd.DataFrame(rng.normal(size=(700, 6))).add_prefix("e_").assign(
         track_id=[f"TR{i}" for i in range(700)], fold=np.arange(700) % 2,
         genre=rng.choice(list("aaab"), 700), artist=np.arange(700) // 2)
-    scored = retrieval_scores(song_scores(space), n_boot=200)
+    scored = _retrieval_scores(_song_scores(space), n_boot=200)
     wide = scored.query("over == 'songs' and score != 'same_artist'")
     assert ((wide["low"] - 0.01 <= wide["chance"]) & (wide["chance"] <= wide["high"] + 0.01)).all()
     assert (scored["low"] <= scored["value"] + 1e-9).all()
@@ -138,7 +138,7 @@ def test_what_cannot_be_found_is_not_counted():
     assert alone[["ap", "precision_1"]].isna().all(axis=None)
     of_a = table.query("song == 0").set_index("view")["ap"]
     assert of_a["all"] == 1 and np.isnan(of_a["others"])  # the other a is by the same artist
-    scored = retrieval_scores(song_scores(pd.DataFrame(LINE, columns=["e_0"]).assign(
+    scored = _retrieval_scores(_song_scores(pd.DataFrame(LINE, columns=["e_0"]).assign(
         track_id=list("uvwxyz"), fold=0, genre=list("aabbbc"), artist=[0, 0, 1, 2, 3, 4]), k=(1,)),
         n_boot=50).set_index(["view", "score", "over"])
     assert scored.loc[("all", "ap", "songs"), "songs"] == 5
@@ -149,23 +149,23 @@ def test_differences_are_taken_song_by_song():
     rng = np.random.default_rng(0)
     space = pd.DataFrame(rng.normal(size=(40, 3))).add_prefix("e_").assign(
         track_id=[f"TR{i}" for i in range(40)], fold=0, genre=list("ab" * 20), artist=range(40))
-    songs = song_scores(space)
-    same = retrieval_scores(songs, n_boot=50, reference=songs)
+    songs = _song_scores(space)
+    same = _retrieval_scores(songs, n_boot=50, reference=songs)
     assert (same[["difference", "difference_low", "difference_high"]] == 0).all(axis=None)
 
 
 def test_clusters_are_numbered_by_size_and_may_be_none():
     rng = np.random.default_rng(0)
     groups = np.concatenate([rng.normal(0, 0.1, (12, 4)), rng.normal(5, 0.1, (20, 4))])
-    clusters = find_clusters(groups, min_size=8)
+    clusters = _find_clusters(groups, min_size=8)
     assert set(clusters[:12]) == {2} and set(clusters[12:]) == {1}
-    central = medoids(groups, clusters, [*range(12), *[99] * 20])
+    central = _medoids(groups, clusters, [*range(12), *[99] * 20])
     assert len(central[1]) == 1 and len(set(central[2])) == 3  # no artist twice
-    assert set(find_clusters(10 * np.eye(30), min_size=5)) == {NOISE}
+    assert set(_find_clusters(10 * np.eye(30), min_size=5)) == {_NOISE}
     nothing = pd.DataFrame({"x": np.arange(9.0)})
-    assert explain_clusters(np.full(9, NOISE), nothing, ["a"] * 9, range(9)).empty
+    assert _explain_clusters(np.full(9, _NOISE), nothing, ["a"] * 9, range(9)).empty
     with pytest.raises(EmbeddingError, match="needs at least 9"):
-        find_clusters(groups[:5], min_size=8)
+        _find_clusters(groups[:5], min_size=8)
 
 
 def _corpus(seed, effect=0.0):
@@ -178,12 +178,12 @@ def _corpus(seed, effect=0.0):
     number = rng.normal(size=n)[who] + 0.3 * rng.normal(size=len(who)) + pop[who]
     properties = pd.DataFrame({"number": number + effect * inside,
                                "language": np.where(speaks, "es", "en")[who]})
-    return np.where(inside, 1, NOISE), properties, np.where(pop, "Pop", "Latin")[who], who
+    return np.where(inside, 1, _NOISE), properties, np.where(pop, "Pop", "Latin")[who], who
 
 
 def test_the_permutation_test_holds_its_level():
     """Artists of one song and of eight, properties that genre explains: p is uniform."""
-    tables = [explain_clusters(*_corpus(seed), n_perm=99, seed=seed) for seed in range(200)]
+    tables = [_explain_clusters(*_corpus(seed), n_perm=99, seed=seed) for seed in range(200)]
     both = pd.concat(tables, keys=range(200), names=["draw"]).reset_index()
     p = both.pivot(index="draw", columns="property", values="p")
     for name in p:
@@ -194,7 +194,7 @@ def test_the_permutation_test_holds_its_level():
 
 
 def test_the_permutation_test_finds_what_is_there():
-    found = [explain_clusters(*_corpus(seed, effect=3.0), n_perm=99).set_index("property")
+    found = [_explain_clusters(*_corpus(seed, effect=3.0), n_perm=99).set_index("property")
              for seed in range(5)]
     assert all(table.loc["number", "p_adjusted"] <= 0.02 for table in found)
     assert all(table.loc["number", "effect"] > 0.5 for table in found)
@@ -208,7 +208,7 @@ def test_the_run_has_scores_clusters_and_an_untrained_space(demo_run):
     songs = demo_run.read("embedding/clusters/songs.parquet")
     tested = demo_run.read("models/cnn-as_written-artist-f0-s1/embedding.parquet")
     assert set(songs["track_id"]) == set(tested.query("part == 'test'")["track_id"])
-    properties = song_properties(demo_run, songs["track_id"])
+    properties = _song_properties(demo_run, songs["track_id"])
     assert len(properties) == len(songs) and (properties["tempo (BPM)"].dropna() > 0).all()
     with pytest.raises(EmbeddingError, match="no space 'sound'"):
         read_space(demo_run, [], "sound")

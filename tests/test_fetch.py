@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from filelock import FileLock
 
 from msd_genre import cli, sources
-from msd_genre.sources import FetchError, fetch, find_layout, list_offers, read_downloads
+from msd_genre.sources import FetchError, _read_downloads, fetch, find_layout, list_offers
 
 QUICK = {"attempts": 3, "wait_s": 0.01, "stall_s": 0.3, "progress": False}
 ROW = "TR{:016d}\tPop_Rock\n"
@@ -585,7 +585,7 @@ def test_a_part_without_its_note_or_a_note_without_its_part_is_not_gone_on_with(
 
 
 def test_our_table_is_whole():
-    offers = read_downloads()
+    offers = _read_downloads()
     assert list(offers) == ["subset", "tagtraum", "lyrics", "plays", "lists"]
     for offer in offers.values():
         assert offer.terms and offer.page.startswith("http")
@@ -595,7 +595,7 @@ def test_our_table_is_whole():
 
 
 def test_what_is_fetched_is_what_find_layout_finds(tmp_path):
-    for offer in read_downloads().values():
+    for offer in _read_downloads().values():
         for file in offer.files:
             (tmp_path / file.to).parent.mkdir(exist_ok=True)
             (tmp_path / file.to).touch()
@@ -609,7 +609,7 @@ def test_what_is_fetched_is_what_find_layout_finds(tmp_path):
 
 
 def test_our_checks_know_the_real_files(real_msd):
-    for offer in read_downloads().values():
+    for offer in _read_downloads().values():
         for file in offer.files:
             if file.kind != "tar.gz" and (real_msd / file.to).is_file():
                 sources._check_text(real_msd / file.to, file.holds)
@@ -623,7 +623,7 @@ subset: null
 lists: {files: {AdditionalFiles/unique_tracks.txt: null}}
 """)
     monkeypatch.setenv("MSD_GENRE_DOWNLOADS", str(mine))
-    offers = read_downloads()
+    offers = _read_downloads()
     assert "subset" not in offers and len(offers["lists"].files) == 1
     [file] = offers["plays"].files
     assert file.addresses == ("https://mirror.example.org/t.zip",)
@@ -651,7 +651,7 @@ lists: {files: {AdditionalFiles/unique_tracks.txt: null}}
 def test_a_mistake_in_a_table_is_named_with_its_place(tmp_path, site, row, words):
     path = table(tmp_path, site, **row)
     with pytest.raises(FetchError) as error:
-        read_downloads(path)
+        _read_downloads(path)
     assert words in str(error.value) and f"{path}: labels: " in str(error.value)
 
 
@@ -670,10 +670,10 @@ def test_a_table_that_is_no_table(tmp_path, text, words):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(FetchError, match=r"mine\.yaml") as error:
-        read_downloads(path)
+        _read_downloads(path)
     assert words in str(error.value)
     with pytest.raises(FetchError, match=r"none\.yaml could not be read"):
-        read_downloads(tmp_path / "none.yaml")
+        _read_downloads(tmp_path / "none.yaml")
 
 
 # -- the command --

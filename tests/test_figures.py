@@ -358,7 +358,7 @@ def test_axes_say_their_unit(name, unit):
 
 
 def test_every_genre_of_the_writeup_has_its_own_look():
-    styles = [figures.GENRE_STYLE[genre] for genre in GENRES]
+    styles = [figures._GENRE_STYLE[genre] for genre in GENRES]
     assert len({(style.colour, style.marker) for style in styles}) == len(GENRES)
     assert len({(style.colour, style.dash) for style in styles}) == len(GENRES)
 
@@ -374,7 +374,7 @@ def test_looks_are_fixed():
 def test_an_unknown_genre_gets_one_look_and_no_known_one():
     style = figures.genre_style("Spacefolk")
     assert style == figures.genre_style("Spacefolk")
-    assert style.marker not in {known.marker for known in figures.GENRE_STYLE.values()}
+    assert style.marker not in {known.marker for known in figures._GENRE_STYLE.values()}
 
 
 @pytest.mark.parametrize(
@@ -551,7 +551,7 @@ def test_bars_of_a_waterfall_join_and_their_dots_say_their_kind():
 def test_a_confusion_matrix_shows_shares_of_the_row_or_songs():
     matrix = pd.DataFrame([[1500, 500], [6, 4]], index=["Rock", "Punk"], columns=["Rock", "Punk"])
     texts = {show: [text.get_text() for text in figures.confusion(matrix, show=show).axes[0].texts]
-             for show in figures.CONFUSION}
+             for show in figures._CONFUSION}
     assert texts == {"share": ["75", "25", "60", "40"], "count": ["1,500", "500", "6", "4"]}
 
 
@@ -608,7 +608,7 @@ def test_diagram_of_each_model_of_the_report(name):
             "published",
         ),
         (
-            lambda: figures.markdown_table(_steps(), {"keptt": "d"}),
+            lambda: figures._markdown_table(_steps(), {"keptt": "d"}),
             "no column keptt.*found step, kept",
         ),
     ],
@@ -644,7 +644,7 @@ def test_numbers_in_a_table():
             "value": [12345, "as is"],
         }
     )
-    lines = figures.markdown_table(table, {"seconds": ",.1f"}).splitlines()
+    lines = figures._markdown_table(table, {"seconds": ",.1f"}).splitlines()
     assert [cell.strip() for cell in lines[2].strip("|").split("|")] == [
         "1999",
         "1,234,567",
@@ -682,7 +682,7 @@ NASTY = [
 
 def test_text_of_a_cell_comes_out_of_pandoc_as_it_went_in():
     page = pypandoc.convert_text(
-        figures.markdown_table(pd.DataFrame({"title": NASTY})), "html", format="markdown"
+        figures._markdown_table(pd.DataFrame({"title": NASTY})), "html", format="markdown"
     )
     cells = [
         re.sub(r"\s+", " ", html.unescape(cell))
@@ -693,7 +693,7 @@ def test_text_of_a_cell_comes_out_of_pandoc_as_it_went_in():
 
 def test_columns_of_markdown_stay_markdown():
     table = pd.DataFrame({"term": ["**bold** | $x$"], "n": [1]})
-    assert r"**bold** \| $x$" in figures.markdown_table(table, markdown=["term"])
+    assert r"**bold** \| $x$" in figures._markdown_table(table, markdown=["term"])
 
 
 def test_names_of_code_become_names_for_readers():
@@ -703,7 +703,7 @@ def test_names_of_code_become_names_for_readers():
     })  # fmt: skip
     head, _, first, second = (
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in figures.markdown_table(table, {"learning_rate": "g"}).splitlines()
+        for line in figures._markdown_table(table, {"learning_rate": "g"}).splitlines()
     )
     assert head == ["model", "score", "title", "learning rate", "95 % from"]
     assert first == ["as coded", "macro-F1", "a_b", "0.001", "0.100"]
@@ -750,11 +750,11 @@ def test_show_writes_one_picture_and_its_caption(outputs):
 
 def test_a_picture_is_sharp_small_and_of_the_same_plain_colours():
     fig = FIGURES["embedding_map"]()
-    data, width = figures._png(fig, 2 * figures.SCREEN_DPI)
+    data, width = figures._png(fig, 2 * figures._SCREEN_DPI)
     picture = Image.open(io.BytesIO(data))
     assert picture.mode == "P" and picture.width == 2 * width
     in_full = io.BytesIO()
-    fig.savefig(in_full, format="png", dpi=2 * figures.SCREEN_DPI)
+    fig.savefig(in_full, format="png", dpi=2 * figures._SCREEN_DPI)
     assert len(data) < len(in_full.getvalue())
     whole = Image.open(in_full).convert("RGB").getcolors(1_000_000)
     plain = {colour for _, colour in sorted(whole)[-6:]}  # those of most pixels

@@ -12,7 +12,7 @@ from msd_genre import lines
 from msd_genre.genres import KNOWN_GENRES, LabelError, read_labels
 from msd_genre.lyrics import LyricError, read_counts, read_reverse_mapping
 from msd_genre.plays import (
-    MAX_PLAYS,
+    _MAX_PLAYS,
     PlaysError,
     play_counts,
     read_mismatches,
@@ -45,7 +45,7 @@ labels = st.builds(
 counts = st.builds("{},{},{}".format, ids["TR"], st.integers(0, 99), pairs)
 triplets = st.builds(
     "{}\t{}\t{}".format, st.sampled_from(["ann", "bob", '"c', "NA", "zoë"]), ids["SO"],
-    st.sampled_from([1, 2, 30, "007", MAX_PLAYS, MAX_PLAYS + 1, 10**12, "0x1", " 1", "+1"]),
+    st.sampled_from([1, 2, 30, "007", _MAX_PLAYS, _MAX_PLAYS + 1, 10**12, "0x1", " 1", "+1"]),
 )  # fmt: skip
 mismatches = st.builds("ERROR: <{} {}> a\x1c  -  b  !=  c{}".format, ids["SO"], ids["TR"],
                        st.sampled_from(["", "  -  é", "<SEP>"]))  # fmt: skip
@@ -89,8 +89,8 @@ def texts(draw, rows, head=None):
 def small_blocks(block_bytes):
     """Files read in pieces of a few bytes, as real ones are in pieces of millions."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "READ_BYTES", block_bytes)
-        patch.setattr(lines, "LINE_BYTES", LONG)
+        patch.setattr(lines, "_READ_BYTES", block_bytes)
+        patch.setattr(lines, "_LINE_BYTES", LONG)
         yield
 
 
@@ -218,7 +218,7 @@ def plain_triplet(text):
     parts = text.split("\t")
     if len(parts) != 3 or not is_plain(parts[0]) or not is_id(parts[1], "SO"):
         return None
-    if not is_number(parts[2]) or not 1 <= int(parts[2]) <= MAX_PLAYS:
+    if not is_number(parts[2]) or not 1 <= int(parts[2]) <= _MAX_PLAYS:
         return None
     return (parts[0], parts[1]), int(parts[2])
 

@@ -5,19 +5,19 @@ import pandas as pd
 import pytest
 
 from msd_genre.genres import (
-    FILE_GENRES,
-    GENRE_TERMS,
+    _FILE_GENRES,
+    _GENRE_TERMS,
+    _TERM_COLUMNS,
+    _TERM_GENRES,
     KNOWN_GENRES,
-    TERM_COLUMNS,
-    TERM_GENRES,
     WRITEUP_GENRES,
     LabelError,
+    _term_genre,
     read_labels,
-    term_genre,
     weak_labels,
 )
-from msd_genre.lines import SET_ASIDE
-from msd_genre.songs import find_songs, read_song
+from msd_genre.lines import _SET_ASIDE
+from msd_genre.songs import _find_songs, read_song
 from msd_genre.sources import SourceError
 
 
@@ -34,7 +34,7 @@ def cls(tmp_path):
 def read_whole(path, **options):
     """Read a file of which nothing may be set aside."""
     labels, aside = read_labels(path, **options)
-    assert aside.empty and list(aside.columns) == SET_ASIDE
+    assert aside.empty and list(aside.columns) == _SET_ASIDE
     return labels
 
 
@@ -59,7 +59,7 @@ def test_real_labels_read_as_another_reader_reads_them(real_msd):
     counts = labels["genre"].value_counts()
     assert len(counts) == 13 and counts["Pop_Rock"] == 79_937 and counts["New Age"] == 1_393
     assert labels["genre_minority"].notna().sum() == 35_527
-    assert set(counts.index) == set(FILE_GENRES["CD1"])
+    assert set(counts.index) == set(_FILE_GENRES["CD1"])
 
 
 def test_a_file_without_comments_sorted_with_names_that_hold_a_space(cls):
@@ -150,11 +150,11 @@ def test_files_without_a_row(cls, tmp_path):
 def test_the_mapping_gives_genres_of_the_writeup():
     assert len(WRITEUP_GENRES) == len(set(WRITEUP_GENRES)) == 18
     allowed = set(WRITEUP_GENRES) - {"New", "Pop_Rock", "Vocal", "International"} | {"New Age"}
-    assert set(TERM_GENRES.values()) == set(GENRE_TERMS) == allowed
-    listed = [term for terms in GENRE_TERMS.values() for term in terms.split(", ")]
+    assert set(_TERM_GENRES.values()) == set(_GENRE_TERMS) == allowed
+    listed = [term for terms in _GENRE_TERMS.values() for term in terms.split(", ")]
     assert len(listed) == len(set(listed)), "a term stands under two genres"
     # The look-up changes a term's spelling, so the mapping must be spelled that way already.
-    assert all(term_genre(term) == genre for term, genre in TERM_GENRES.items())
+    assert all(_term_genre(term) == genre for term, genre in _TERM_GENRES.items())
 
 
 @pytest.mark.parametrize(
@@ -176,13 +176,13 @@ def test_the_mapping_gives_genres_of_the_writeup():
     ],
 )
 def test_the_genre_of_a_term(term, genre):
-    assert term_genre(term) == genre
+    assert _term_genre(term) == genre
 
 
 def terms(*rows):
     return pd.DataFrame(
         [(track, "AR", term, freq, weight) for track, term, freq, weight in rows],
-        columns=TERM_COLUMNS,
+        columns=_TERM_COLUMNS,
     )
 
 
@@ -219,16 +219,16 @@ def test_ties_and_tracks_without_a_genre():
 
 
 def test_weak_labels_of_real_songs(real_msd):
-    songs = [read_song(path, terms=True).metadata for path in find_songs(real_msd / "data")]
+    songs = [read_song(path, terms=True).metadata for path in _find_songs(real_msd / "data")]
     table = pd.DataFrame(
         [
             (song["track_id"], song["artist_id"], *term)
             for song in songs
             for term in song["artist_terms"]
         ],
-        columns=TERM_COLUMNS,
+        columns=_TERM_COLUMNS,
     )
-    known = table["term"].map(term_genre).notna()
+    known = table["term"].map(_term_genre).notna()
     assert known.mean() > 0.6
     weak = weak_labels(table).set_index("track_id")["genre"]
     assert len(weak) == len(songs)

@@ -121,6 +121,7 @@ SAME_EVERYWHERE = {  # the demo's value is the one for any run
 
 NOT_SCORES = {  # numbers that a chapter may type: choices, none of them a result
     "95 %": "the level of the intervals",
+    "95%": "the same",
     "30 %": "the share that the write-up's code cut off for validation",
     "0.01": "the write-up's penalty",
     "0.001": "the write-up's learning rate",

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from msd_genre import layers
-from msd_genre.layers import LayerError, fused_clone
+from msd_genre.layers import LayerError, _fused_clone
 from msd_genre.models import build_model
 
 L = keras.layers
@@ -15,7 +15,7 @@ L = keras.layers
 @pytest.mark.parametrize(("outputs", "taps"), [(4, 4), (2, 3), (6, 3), (1, 5), (5, 1)])
 def test_tiles_give_the_values_of_a_convolution(outputs, taps):
     rng = np.random.default_rng(0)
-    of_outputs, of_kernel, of_input = layers.winograd_matrices(outputs, taps)
+    of_outputs, of_kernel, of_input = layers._winograd_matrices(outputs, taps)
     frames, kernel = rng.normal(size=outputs + taps - 1), rng.normal(size=taps)
     values = of_outputs @ ((of_kernel @ kernel) * (of_input @ frames))
     assert len(of_input) == outputs + taps - 1, "as few products as there can be"
@@ -37,7 +37,7 @@ def answers_and_gradients(model, x, pull):
 
 def same_function(model, atol=2e-4):
     "The fused clone has the same outputs and the same gradients, at inputs of size 1."
-    rng, clone = np.random.default_rng(1), fused_clone(model)
+    rng, clone = np.random.default_rng(1), _fused_clone(model)
     for v in model.trainable_variables:
         v.assign(v + rng.normal(0, 0.1, v.shape))  # no bias stays 0
     x = [rng.normal(size=(3, *one.shape[1:])).astype("float32") for one in model.inputs]
@@ -77,7 +77,7 @@ def test_stacks_of_lstm_are_those_of_keras(depth, sequences):
             x = L.LSTM(3 + k, return_sequences=k < depth - 1 or sequences)(x)
         outputs.append(x)
     clone = same_function(keras.Model(inputs, outputs))
-    assert sum(isinstance(layer, layers.FusedLSTM) for layer in clone.layers) == 1
+    assert sum(isinstance(layer, layers._FusedLSTM) for layer in clone.layers) == 1
 
 
 def test_attention_over_an_lstm_and_lstm_of_other_lengths_are_followed():
@@ -89,14 +89,14 @@ def test_attention_over_an_lstm_and_lstm_of_other_lengths_are_followed():
     heard = L.Flatten()(L.Dot(axes=1)([weights, upper]))
     model = keras.Model([one, other], [heard, L.GlobalMaxPooling1D()(lower), L.LSTM(2)(other)])
     clone = same_function(model)
-    assert sum(isinstance(layer, layers.FusedLSTM) for layer in clone.layers) == 3
+    assert sum(isinstance(layer, layers._FusedLSTM) for layer in clone.layers) == 3
 
 
 @pytest.mark.parametrize("name", ["baseline", "cnn", "lstm"])
 def test_the_clone_of_each_network_shares_variables_and_penalties(name):
     sizes = {"cnn": {"filters": (4, 4), "pools": (4, 2)}}.get(name, {})
     model = build_model(name, 3, n_frames=40, lyric_dim=7, variant="as_coded", **sizes)
-    clone = fused_clone(model)
+    clone = _fused_clone(model)
     assert {id(v) for v in clone.variables} == {id(v) for v in model.variables}
     assert len(clone.losses) == len(model.losses) == 8
     assert float(sum(clone.losses)) == pytest.approx(float(sum(model.losses)), rel=1e-5)
@@ -107,7 +107,7 @@ def test_penalties_of_what_is_replaced_are_kept():
     convolve = L.Conv1D(3, 4, kernel_regularizer="l2")
     read = L.LSTM(3, kernel_regularizer="l1", bias_regularizer="l2")
     model = keras.Model(x, read(L.MaxPooling1D(2)(convolve(x))))
-    clone = fused_clone(model)
+    clone = _fused_clone(model)
     assert len(model.losses) == 3
     assert float(sum(clone.losses)) == pytest.approx(float(sum(model.losses)), rel=1e-5)
 
@@ -147,4 +147,4 @@ def used_twice():
 )
 def test_what_is_not_supported_is_named(model, message):
     with pytest.raises(LayerError, match=message):
-        fused_clone(model)
+        _fused_clone(model)

@@ -77,7 +77,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
 
 
 def test_a_line_of_ten_megabytes_costs_no_other_row(read, monkeypatch):
-    monkeypatch.setattr(lines, "READ_BYTES", 1 << 16)
+    monkeypatch.setattr(lines, "_READ_BYTES", 1 << 16)
     endless = b"x" * 10_000_000
     for start in (b"", b"user\tSOA1\t1\t", b"\0"):
         plays, aside = read(ROWS + start + endless + b"\n" + ROWS.replace(b"user", b"other"))
@@ -89,8 +89,8 @@ def test_a_line_of_ten_megabytes_costs_no_other_row(read, monkeypatch):
 def test_the_wrong_file_is_given_up_early(tmp_path, monkeypatch):
     path = tmp_path / "triplets.txt"
     path.write_bytes(ROWS.replace(b"\t", b" "))
-    monkeypatch.setattr(lines, "READ_BYTES", 1 << 10)
-    monkeypatch.setattr(lines, "ENOUGH", 100)
+    monkeypatch.setattr(lines, "_READ_BYTES", 1 << 10)
+    monkeypatch.setattr(lines, "_ENOUGH", 100)
     expected = r"[1-9].. of [1-9].. rows cannot be used, most often: spaces for tabs. .* line 1,"
     with pytest.raises(PlaysError, match=expected):
         play_counts([path])
@@ -103,6 +103,6 @@ def test_files_that_are_no_text(read, content):
 
 
 def test_what_is_shown_of_a_line_is_short_and_printable():
-    assert lines.shorten(b"a\tb\x1e\xff\0") == r"a\tb\x1e\xff\x00"
-    shown = lines.shorten(b"begin" + b"\xff" * 10_000_000 + b"end")
+    assert lines._shorten(b"a\tb\x1e\xff\0") == r"a\tb\x1e\xff\x00"
+    shown = lines._shorten(b"begin" + b"\xff" * 10_000_000 + b"end")
     assert len(shown) < 100 and shown.startswith("begin") and shown.endswith("end")

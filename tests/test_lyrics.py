@@ -9,7 +9,7 @@ from gensim.models import KeyedVectors
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfTransformer
 
-from msd_genre.lines import SET_ASIDE
+from msd_genre.lines import _SET_ASIDE
 from msd_genre.lyrics import (
     WEIGHTINGS,
     LyricError,
@@ -50,7 +50,7 @@ def counts():
 def read_whole(paths):
     """Read files of which nothing may be set aside."""
     lyrics, aside = read_counts(paths)
-    assert aside.empty and list(aside.columns) == SET_ASIDE
+    assert aside.empty and list(aside.columns) == _SET_ASIDE
     return lyrics
 
 

@@ -81,7 +81,7 @@ def reference_scores(predictions, weights=None):
 def test_scores_equal_scikit_learn_and_the_stored_values(predictions):
     values = metrics.scores(predictions)
     stored = json.loads((DATA / "prediction_scores.json").read_text())["scores"]
-    assert tuple(values) == metrics.SCORES
+    assert tuple(values) == metrics._SCORES
     assert stored.keys() == values.keys()
     assert values == pytest.approx(stored, abs=1e-12)
     assert values == pytest.approx(reference_scores(predictions), abs=1e-12)
@@ -116,7 +116,7 @@ def test_a_genre_without_a_song_is_left_out_but_answering_it_costs(predictions):
 
 def test_each_resample_equals_scikit_learn_with_sample_weight(predictions, artists):
     weights = metrics.artist_weights(predictions.track_id.map(artists), 40, seed=0)
-    drawn = metrics.weighted_scores(predictions, weights)
+    drawn = metrics._weighted_scores(predictions, weights)
     for i in range(weights.shape[1]):
         expected = reference_scores(predictions, weights[:, i].astype(float))
         assert drawn.loc[i, list(expected)].to_dict() == pytest.approx(expected, abs=1e-12)
@@ -125,7 +125,7 @@ def test_each_resample_equals_scikit_learn_with_sample_weight(predictions, artis
 
 def test_fractional_weights_equal_scikit_learn(predictions):
     weights = np.random.default_rng(0).random((len(predictions), 3)) * 0.2
-    drawn = metrics.weighted_scores(predictions, weights)
+    drawn = metrics._weighted_scores(predictions, weights)
     for i in range(3):
         expected = reference_scores(predictions, weights[:, i])
         assert drawn.loc[i, list(expected)].to_dict() == pytest.approx(expected, abs=1e-12)
@@ -134,7 +134,7 @@ def test_fractional_weights_equal_scikit_learn(predictions):
 def test_a_weight_is_a_number_of_rows(predictions):
     copies = np.random.default_rng(1).integers(0, 4, len(predictions))
     repeated = predictions.loc[np.repeat(predictions.index, copies)].assign(part="validation")
-    drawn = metrics.weighted_scores(predictions, copies[:, None]).loc[0, list(metrics.SCORES)]
+    drawn = metrics._weighted_scores(predictions, copies[:, None]).loc[0, list(metrics._SCORES)]
     assert drawn.to_dict() == pytest.approx(metrics.scores(repeated), abs=1e-12)
 
 
@@ -157,7 +157,7 @@ def test_two_models_of_the_same_songs_get_the_same_resamples(predictions, artist
 
 def test_intervals_hold_their_point_and_say_how_often_a_genre_was_missing(predictions, artists):
     table = metrics.score_intervals(predictions, artists, n_boot=500)
-    assert table.score.tolist() == list(metrics.SCORES)
+    assert table.score.tolist() == list(metrics._SCORES)
     assert (table.low <= table.value).all() and (table.value <= table.high).all()
     assert (table.songs == 90).all() and (table.artists == artists.nunique()).all()
     weights = metrics.artist_weights(predictions.track_id.map(artists), 500, seed=0)
@@ -202,7 +202,7 @@ def test_the_steps_of_a_curve_sum_to_its_average_precision(predictions):
 
 def test_majority_gives_every_song_the_shares_of_train(predictions):
     train = pd.Series(["Pop"] * 3 + ["Rock"] * 2 + ["Jazz"])
-    answers = metrics.majority_predictions(train, predictions)
+    answers = metrics._majority_predictions(train, predictions)
     assert set(answers.model) == {"majority"} and answers.p_Polka.max() == 0
     values = metrics.scores(answers)
     assert values["accuracy"] == (predictions.genre == "Pop").mean()
@@ -215,11 +215,11 @@ def test_majority_gives_every_song_the_shares_of_train(predictions):
         predictions.genre.value_counts(normalize=True).to_dict()
     )
     with pytest.raises(MetricError, match=r"train has songs of \['Waltz'\]"):
-        metrics.majority_predictions(pd.Series(["Rock", "Rock", "Waltz"]), predictions)
+        metrics._majority_predictions(pd.Series(["Rock", "Rock", "Waltz"]), predictions)
 
 
 def test_no_constant_answer_has_a_lower_log_loss_than_the_shares(predictions):
-    best = metrics.scores(metrics.majority_predictions(predictions.genre, predictions))["log_loss"]
+    best = metrics.scores(metrics._majority_predictions(predictions.genre, predictions))["log_loss"]
     rng = np.random.default_rng(0)
     for shares in rng.dirichlet(np.ones(len(CLASSES)), size=50):
         constant = predictions.assign(**{f"p_{g}": s for g, s in zip(CLASSES, shares, strict=True)})
@@ -265,7 +265,7 @@ def test_groups_that_cannot_be_drawn_are_refused(predictions, artists):
     with pytest.raises(MetricError, match="by one artist"):
         metrics.score_intervals(predictions, artists.where(artists.isna(), "A"))
     with pytest.raises(MetricError, match="one row a song"):
-        metrics.weighted_scores(predictions, np.ones((3, 2)))
+        metrics._weighted_scores(predictions, np.ones((3, 2)))
 
 
 def test_models_are_compared_on_the_same_songs_only(predictions, artists):
@@ -384,7 +384,7 @@ def test_the_interval_of_the_calibration_error_holds_its_value():
     weights = metrics.artist_weights(groups, 300, 0)
     row = metrics.score_intervals(table, groups, 300).set_index("score").loc["calibration_error"]
     assert row.low < row.value < row.high
-    raw = metrics.weighted_scores(table, weights).calibration_error
+    raw = metrics._weighted_scores(table, weights).calibration_error
     assert row.value < raw.quantile(0.1)
     assert row.high - row.low <= raw.quantile(0.975) - raw.quantile(0.025) + 1e-12
 
@@ -421,12 +421,12 @@ def test_a_difference_is_that_of_the_scores_and_its_resamples_are_shared(predict
     assert pair.model.unique().tolist() == ["b", "same"]
     ours, theirs = (metrics.scores(table, sorted(CLASSES)) for table in (other, predictions))
     b = pair.query("model == 'b'").set_index("score")
-    expected = {name: ours[name] - theirs[name] for name in metrics.SCORES}
+    expected = {name: ours[name] - theirs[name] for name in metrics._SCORES}
     assert b.difference.to_dict() == pytest.approx(expected, abs=1e-12)
     same = pair.query("model == 'same'")
     assert (same[["difference", "low", "high", "better"]] == 0).all(axis=None)
     weights = metrics.artist_weights(predictions.track_id.map(artists), 100, seed=2)
-    drawn = [metrics.weighted_scores(t, weights, fill_absent=True) for t in (other, predictions)]
+    drawn = [metrics._weighted_scores(t, weights, fill_absent=True) for t in (other, predictions)]
     gain = (drawn[0] - drawn[1]).macro_f1
     assert b.loc["macro_f1", "low"] == pytest.approx(gain.quantile(0.025), abs=1e-12)
     assert b.loc["macro_f1", "better"] == (gain > 0).mean()
@@ -467,7 +467,7 @@ def test_in_the_songs_own_mix_only_the_resamples_differ(predictions, artists):
 
 def test_each_resample_has_the_mix_whatever_it_drew(predictions, artists):
     weights = metrics.artist_weights(predictions.track_id.map(artists), 30, seed=0)
-    drawn = metrics.weighted_scores(predictions, weights, mix=MIX)
+    drawn = metrics._weighted_scores(predictions, weights, mix=MIX)
     counts = predictions.genre.value_counts()
     for i in range(30):
         taken = pd.Series(weights[:, i].astype(float))
@@ -572,7 +572,7 @@ def test_a_table_of_scores_puts_the_best_first_also_where_less_is_better(predict
     tables = {"a": predictions, "b": predictions.assign(
         p_Rock=predictions.p_Pop, p_Pop=predictions.p_Rock)}
     scored = metrics.score_models(tables, artists, predictions.genre, n_boot=20)
-    for score in metrics.SCORES:
+    for score in metrics._SCORES:
         order = metrics.score_table(scored, sort_by=score, scores=[score]).model.tolist()
         value = scored.query("score == @score").set_index("model").value
         lowest_first = score in metrics.LOWER_IS_BETTER

@@ -16,11 +16,11 @@ SMALL = {
     "cnn": {"dense_units": (6,), "filters": (4, 4), "pools": (4, 2)},
     "lstm": {"dense_units": (6,), "lstm_units": (3, 2)},
     "transformer": {"dense_units": (6,), "width": 4, "heads": 2},
-    "joint": {"parts": models.PARTS, "filters": (4, 4), "kernel": 3},
+    "joint": {"parts": models._PARTS, "filters": (4, 4), "kernel": 3},
 }
 SHAPES = {"timbre_statistics": (9,), "chroma_statistics": (8,), "song_statistics": (3,),
           "words": (20,), "lyrics": (7,), "segments": (40, 25)}
-EACH = [(name, variant) for name in SMALL for variant in models.variants(name)]
+EACH = [(name, variant) for name in SMALL for variant in models._variants(name)]
 
 
 def small(name, variant="as_written", n_classes=3, **sizes):
@@ -53,7 +53,7 @@ def test_as_coded_has_the_parameters_of_the_saved_notebooks(name, parameters):
 
 
 @pytest.mark.parametrize("variant", models.VARIANTS)
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", models._MODELS)
 def test_shapes_and_names(name, variant):
     model = small(name, variant)
     assert {tensor.name: tensor.shape for tensor in model.inputs} == {
@@ -67,7 +67,7 @@ def test_shapes_and_names(name, variant):
     assert model.output_names == ["genre"]
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", models._MODELS)
 def test_the_embedding_has_50_units_unless_asked(name):
     model = models.build_model(name, 4, n_frames=60)
     assert model.get_layer("embedding").output.shape == (None, 50)
@@ -86,7 +86,7 @@ def penalty(layer, part):
     return None if regularizer is None else (float(regularizer.l1), float(regularizer.l2))
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", models._MODELS)
 def test_penalties_lie_on_the_dense_layers_alone(name):
     as_coded = small(name, "as_coded")
     for layer in as_coded.layers:
@@ -114,7 +114,7 @@ def test_layer_table_tells_what_feeds_what():
 
 
 def test_minimum_frames_is_exact():
-    needed = models.minimum_frames()
+    needed = models._minimum_frames()
     model = models.build_model("cnn", 2, n_frames=needed, filters=(2, 2, 2))
     assert model.get_layer("chroma_pool_3").output.shape == (None, 1, 2)
     with pytest.raises(models.ModelError, match=f"at least {needed}"):
@@ -123,7 +123,7 @@ def test_minimum_frames_is_exact():
 
 @pytest.mark.parametrize(("name", "variant"), EACH)
 def test_saved_and_loaded_it_says_the_same(name, variant, tmp_path):
-    sizes = {"pooling": models.POOLINGS} if (name, variant) == ("cnn", "as_written") else {}
+    sizes = {"pooling": models._POOLINGS} if (name, variant) == ("cnn", "as_written") else {}
     model = small(name, variant, **sizes)
     batch = inputs_of(model, 3, np.random.default_rng(1))
     model.save(tmp_path / "model.keras")
@@ -154,8 +154,8 @@ def test_bad_input_is_named(call, message):
 
 
 def test_a_network_is_one_of_the_write_ups_or_of_our_own():
-    assert models.variants("lstm") == ("as_written", "as_coded", "attention", "gru")
-    assert models.variants("joint") == ("ours",)
+    assert models._variants("lstm") == ("as_written", "as_coded", "attention", "gru")
+    assert models._variants("joint") == ("ours",)
 
 
 def test_a_joint_network_takes_its_parts_and_no_others():
@@ -183,7 +183,7 @@ def test_attention_is_a_mean_with_weights_that_add_up_to_one():
 
 
 def test_pooling_over_time_by_hand():
-    model = small("cnn", pooling=models.POOLINGS)
+    model = small("cnn", pooling=models._POOLINGS)
     parts = [model.get_layer(f"timbre_{name}").output for name in ("pool_2", "all")]
     before, after = keras.Model(model.inputs, parts).predict(
         songs(2, np.random.default_rng(0)), verbose=0)
@@ -193,12 +193,12 @@ def test_pooling_over_time_by_hand():
 
 ONE_STEP = """
 import keras, numpy as np
-from msd_genre.layers import LayerError, fused_clone
-from msd_genre.models import build_model, variants
+from msd_genre.layers import LayerError, _fused_clone
+from msd_genre.models import _variants, build_model
 assert keras.config.backend() == "{backend}"
 rng = np.random.default_rng(0)
 for name, sizes in {sizes}.items():
-    model = build_model(name, 3, n_frames=40, lyric_dim=7, variant=variants(name)[-1],
+    model = build_model(name, 3, n_frames=40, lyric_dim=7, variant=_variants(name)[-1],
                         shapes={shapes}, **sizes)
     x = {{one.name: rng.random((8, *one.shape[1:])) for one in model.inputs}}
     model.compile("adam", "sparse_categorical_crossentropy")
@@ -208,7 +208,7 @@ for name, sizes in {sizes}.items():
     after = keras.ops.convert_to_numpy(model.get_layer("genre").kernel)
     assert not np.array_equal(before, after), name
     try:
-        clone = fused_clone(model)
+        clone = _fused_clone(model)
     except LayerError:  # attention and the like
         assert name in ("lstm", "transformer", "joint"), name
         continue

@@ -73,7 +73,7 @@ def test_stored_songs_get_the_stored_answers(run, name):
     stored = stored.sort_values("track_id")
     store = features.open_store(run.path("features"))
     rows = store.rows(stored.track_id.to_numpy(str))
-    raw = predictor.stored_songs(store, run.read("lyrics/counts.npz"), rows, songs_of(run))
+    raw = predictor._stored_songs(store, run.read("lyrics/counts.npz"), rows, songs_of(run))
     np.testing.assert_allclose(one.predict(raw)[0], stored.filter(like="p_"), atol=1e-6)
 
 
@@ -90,7 +90,7 @@ def test_a_song_from_its_file_is_shown_as_training_showed_it(run, name, demo_cor
         track_id = loaded.track_ids[row]
         song = read_song(demo_corpus / paths[track_id])
         words = counts[store.rows(np.array([track_id]))]
-        raw = predictor.one_song(song.segments, song.metadata, words, n_frames=60)
+        raw = predictor._one_song(song.segments, song.metadata, words, n_frames=60)
         for kind, array in one.inputs(raw).items():
             np.testing.assert_allclose(array[0], loaded.inputs[kind][row], atol=1e-6, err_msg=kind)
 
@@ -106,11 +106,11 @@ def test_a_variation_of_a_network_is_not_taken_for_it(monkeypatch, tmp_path):
     sidecars = {f"models/{name}-artist-f0-s1": {"params": plan} for name, plan in plans.items()}
     run = SimpleNamespace(dir=tmp_path, seed=1, sidecars=lambda: sidecars)
     monkeypatch.setattr(predictor, "_validation_score", lambda run, name: len(name))
-    assert len(predictor.networks(run)) == 3
-    assert predictor.choose_network(run) == "cnn-ours-artist-f0-s1"
-    assert predictor.choose_network(run, "cnn-ours") == "cnn-ours-artist-f0-s1"
-    assert predictor.choose_network(run, "cnn-ours-scaled") == "cnn-ours-scaled-artist-f0-s1"
-    assert predictor.choose_network(run, "joint") == "joint-ours-less-artist-f0-s1"
+    assert len(predictor._networks(run)) == 3
+    assert predictor._choose_network(run) == "cnn-ours-artist-f0-s1"
+    assert predictor._choose_network(run, "cnn-ours") == "cnn-ours-artist-f0-s1"
+    assert predictor._choose_network(run, "cnn-ours-scaled") == "cnn-ours-scaled-artist-f0-s1"
+    assert predictor._choose_network(run, "joint") == "joint-ours-less-artist-f0-s1"
 
 
 def test_a_network_whose_training_was_killed_while_made_anew_is_passed_over(tmp_path):
@@ -124,13 +124,13 @@ def test_a_network_whose_training_was_killed_while_made_anew_is_passed_over(tmp_
     for name in ("cnn-ours-artist-f0-s1", "joint-ours-artist-f0-s1"):
         run.make(f"models/{name}", write_network, params={"tag": ""})
     (tmp_path / ".keys" / "models__joint-ours-artist-f0-s1.json").unlink()
-    assert list(predictor.networks(run)) == ["cnn-ours-artist-f0-s1"]
+    assert list(predictor._networks(run)) == ["cnn-ours-artist-f0-s1"]
 
 
 def test_the_network_is_chosen_on_validation_and_named_by_its_beginning(run):
-    assert list(predictor.networks(run)) == sorted(NAMES)
-    assert predictor.choose_network(run, "cnn") == NAMES[1]
-    assert predictor.choose_network(run) in NAMES
+    assert list(predictor._networks(run)) == sorted(NAMES)
+    assert predictor._choose_network(run, "cnn") == NAMES[1]
+    assert predictor._choose_network(run) in NAMES
     with pytest.raises(PredictorError, match=r"no network 'lstm' .* there is baseline-as_written"):
         predictor.open_predictor(run, "lstm")
 
@@ -143,7 +143,7 @@ def test_an_input_that_is_not_known_is_named(opened):
     odd = keras.Sequential([keras.Input((3,), name="smell"), keras.layers.Dense(2)])
     with pytest.raises(PredictorError, match="takes the input smell"):
         dataclasses.replace(opened, network=odd).inputs(
-            predictor.one_song(None, {}, new_song.count_lyrics("", opened.stems), 60))
+            predictor._one_song(None, {}, new_song._count_lyrics("", opened.stems), 60))
 
 
 # ---- a model to take away
@@ -176,7 +176,7 @@ def test_the_example_runs_by_itself(taken, run, demo_corpus, tmp_path):
     done = subprocess.run([sys.executable, taken / "example.py", path], cwd=tmp_path,
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "%" in done.stdout and new_song.NO_WORDS in done.stdout
+    assert "%" in done.stdout and new_song._NO_WORDS in done.stdout
 
 
 @pytest.mark.parametrize("spoil, message", [
@@ -292,11 +292,11 @@ def test_why_two_songs_are_near():
     sound[3], words[4] = -sound[0], 0
     words[0, :5] = words[2, :5] = 9
     counts = sparse.csr_array(words)
-    known = neighbours.usual(sound, counts)
-    why = neighbours.why_near(known, sound[0], counts[[0]], sound[1:5], counts[1:5])
+    known = neighbours._usual(sound, counts)
+    why = neighbours._why_near(known, sound[0], counts[[0]], sound[1:5], counts[1:5])
     assert why["why"].tolist()[:3] == ["sound", "lyrics", "neither"]
     assert np.isnan(why["nearer_by_lyrics"][3])
-    none = neighbours.why_near(known, np.full(6, np.nan), counts[[0]], sound[[2]], counts[[2]])
+    none = neighbours._why_near(known, np.full(6, np.nan), counts[[0]], sound[[2]], counts[[2]])
     assert none["why"].tolist() == ["lyrics"]
 
 
@@ -305,13 +305,13 @@ def test_a_name_is_found_however_it_is_written_or_the_error_lists_names():
                           "artist_name": ["Beyoncé", "The Knife", "The Knife"],
                           "title": ["Halo", "Silent Shout", "Silent Shout"]})
     for name in ("Beyoncé - Halo", "beyonce - HALO", "TR1", " Beyonce – Halo! "):
-        assert neighbours.find_song(songs, name) == 0
+        assert neighbours._find_song(songs, name) == 0
     with pytest.raises(NeighbourError, match=r"(?s)2 tracks are called .*TR2 .*TR3 "):
-        neighbours.find_song(songs, "the knife - silent shout")
+        neighbours._find_song(songs, "the knife - silent shout")
     with pytest.raises(NeighbourError, match=r"no song .*\n  TR1  Beyoncé - Halo"):
-        neighbours.find_song(songs, "Beyonse - Hallo")
+        neighbours._find_song(songs, "Beyonse - Hallo")
     with pytest.raises(NeighbourError, match="no song"):
-        neighbours.find_song(songs, "???")
+        neighbours._find_song(songs, "???")
 
 
 def test_a_playlist_walks_from_one_song_to_the_other(space):
@@ -331,9 +331,9 @@ def test_a_playlist_walks_from_one_song_to_the_other(space):
 def test_words_are_counted_as_the_stems_are():
     stems = ["love", "i", "am", "not", "babi", "you"]
     text = "I'm LOVING it,\nbaby; baby! You don\u2019t love me... (Lovely?)"
-    counts = new_song.count_lyrics(text, stems)
+    counts = new_song._count_lyrics(text, stems)
     assert counts.toarray().tolist() == [[3, 1, 1, 1, 2, 1]]
-    assert new_song.count_lyrics("", stems).nnz == 0
+    assert new_song._count_lyrics("", stems).nnz == 0
 
 
 def test_own_texts_are_read_as_the_published_lyrics_are(tmp_path):
@@ -357,10 +357,10 @@ def test_what_is_missing_is_named_and_the_other_part_used(run, opened, demo_corp
     text = tmp_path / "words.txt"
     text.write_text(" ".join(opened.stems[:200]))
     assert new_song.predict(path, text, predictor=opened).notes == []
-    assert new_song.predict(path, predictor=opened).notes == [new_song.NO_WORDS]
-    assert new_song.predict(lyrics=text, predictor=opened).notes == [new_song.NO_SOUND]
+    assert new_song.predict(path, predictor=opened).notes == [new_song._NO_WORDS]
+    assert new_song.predict(lyrics=text, predictor=opened).notes == [new_song._NO_SOUND]
     text.write_text("qqq zzz")
-    assert new_song.predict(path, text, predictor=opened).notes == [new_song.NO_KNOWN_WORDS]
+    assert new_song.predict(path, text, predictor=opened).notes == [new_song._NO_KNOWN_WORDS]
     with pytest.raises(NewSongError, match="neither segments nor words"):
         new_song.predict(lyrics=text, predictor=opened)
 
@@ -377,7 +377,7 @@ def test_a_song_file_without_segments_is_judged_by_its_words(opened, demo_corpus
             file.create_dataset(f"analysis/{name}", data=np.zeros((0, *shape[1:])))
     text = tmp_path / "words.txt"
     text.write_text(" ".join(opened.stems[:50]))
-    assert new_song.predict(path, text, predictor=opened).notes == [new_song.NO_SOUND]
+    assert new_song.predict(path, text, predictor=opened).notes == [new_song._NO_SOUND]
     with pytest.raises(NewSongError, match="neither segments nor words"):
         new_song.predict(path, predictor=opened)
 
@@ -408,7 +408,7 @@ def test_a_run_without_a_map_gets_the_command_that_makes_one(run, opened, space,
 
 
 def test_nearest_songs_and_place_leave_the_song_itself_out(run, opened, space, demo_corpus):
-    song_map.make_places(run, space, seed=1, perplexity=5)
+    song_map._make_places(run, space, seed=1, perplexity=5)
     test = space.songs[space.songs["part"] == "test"].iloc[0]
     path = songs_of(run).set_index("track_id")["path"][test["track_id"]]
     answer = new_song.predict(demo_corpus / path, run=run, predictor=opened, space=space, k=3)
@@ -438,4 +438,4 @@ def test_real_songs_from_their_files(real_msd, opened):
     files = sorted((real_msd / "data").rglob("TR*.h5"))[:3]
     for path in files:
         answer = new_song.predict(path, predictor=opened)
-        assert abs(answer.genres.sum() - 1) < 1e-5 and answer.notes == [new_song.NO_WORDS]
+        assert abs(answer.genres.sum() - 1) < 1e-5 and answer.notes == [new_song._NO_WORDS]

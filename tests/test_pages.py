@@ -37,7 +37,7 @@ def outside(address):
 
 
 def test_every_address_leads_somewhere(demo_site):
-    assert not preview.broken_links(demo_site)
+    assert not preview._broken_links(demo_site)
     wrong = set()
     for path in pages(demo_site).values():
         addresses = re.findall(r'<(?:a|img|script|link)\s[^>]*(?:href|src)="([^"]+)"',
@@ -52,14 +52,14 @@ def test_a_bad_address_is_seen(tmp_path):
         assert outside(address)
     assert not outside("https://www.example.org/a?b=c#d")
     (tmp_path / "a.html").write_text('<p id="x"><a href="#y">y</a><img src="none.png"></p>')
-    assert preview.broken_links(tmp_path) == ["a.html -> #y", "a.html -> none.png"]
+    assert preview._broken_links(tmp_path) == ["a.html -> #y", "a.html -> none.png"]
 
 
 def test_a_site_may_be_called_by_a_relative_path(tmp_path, monkeypatch):
     (tmp_path / "_site").mkdir()
     (tmp_path / "_site" / "a.html").write_text('<p id="x"><a href="a.html#x">x</a></p>')
     monkeypatch.chdir(tmp_path)
-    assert not preview.broken_links(Path("_site"))
+    assert not preview._broken_links(Path("_site"))
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

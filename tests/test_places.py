@@ -16,17 +16,17 @@ import pytest
 
 from msd_genre import songs
 from msd_genre.songs import (
-    FolderPlace,
     PlaceError,
-    RemotePlace,
     SongError,
     SongFile,
-    TarPlace,
-    TarStream,
-    find_songs,
+    _find_songs,
+    _FolderPlace,
+    _RemotePlace,
+    _song_bytes,
+    _TarPlace,
+    _TarStream,
     open_places,
     read_song,
-    song_bytes,
 )
 from msd_genre.sources import SourceError
 
@@ -40,7 +40,7 @@ def write_song(path):
               "timbre": np.full((3, 12), 1.0)}  # fmt: skip
     rows = {f"/analysis/segments_{name}": values for name, values in arrays.items()}
     fields = {"track_id": path.stem, "song_id": "SOA", "artist_id": "ARA"}
-    path.write_bytes(song_bytes(rows, fields))
+    path.write_bytes(_song_bytes(rows, fields))
     return path
 
 
@@ -84,14 +84,14 @@ def ids(place):
 def test_a_tree_is_sorted_by_track_at_any_depth(whole):
     (place,) = open_places(whole)
     files = place.files()
-    assert isinstance(place, FolderPlace) and not place.streams
+    assert isinstance(place, _FolderPlace) and not place.streams
     assert [file.track_id for file in files] == ids(place) == IDS
     assert [file.path for file in files] == [
         "TRA.h5", "data/B/TRB.h5", "data/A/Z/Z/TRC.h5", "data/TRD.h5",
     ]  # fmt: skip
     facts = (whole / "TRA.h5").stat()
     assert files[0] == SongFile("TRA.h5", facts.st_size, str(facts.st_mtime_ns))
-    assert find_songs(whole) == [whole / file.path for file in files]
+    assert _find_songs(whole) == [whole / file.path for file in files]
 
 
 def test_a_place_travels_and_its_address_may_be_relative(whole, monkeypatch):
@@ -117,7 +117,7 @@ def test_links_are_followed_but_never_in_a_circle(tree):
     (outside / "deep/back").symlink_to(tree / "data")
     (tree / "data/itself").symlink_to(tree / "data/itself")
     (tree / "data/nowhere").symlink_to(tree / "gone")
-    assert ids(FolderPlace(str(tree))) == [*IDS, "TRE"]
+    assert ids(_FolderPlace(str(tree))) == [*IDS, "TRE"]
 
 
 def test_a_song_by_a_link_is_the_song_that_it_leads_to(tree):
@@ -125,7 +125,7 @@ def test_a_song_by_a_link_is_the_song_that_it_leads_to(tree):
     (tree / "TRE.h5").symlink_to(target)
     (tree / "TRNONE.h5").symlink_to(tree / "gone.h5")
     (tree / "TRSELF.h5").symlink_to(tree / "TRSELF.h5")
-    place = FolderPlace(str(tree))
+    place = _FolderPlace(str(tree))
     files = {file.track_id: file for file in place.files()}
     assert files["TRE"].size == target.stat().st_size
     assert place.read(files["TRE"]).metadata["track_id"] == "TRE"
@@ -137,7 +137,7 @@ def test_a_song_by_a_link_is_the_song_that_it_leads_to(tree):
 
 def test_a_folder_named_like_a_song_is_listed_and_refused(tree):
     write_song(tree / "TRFOLDER.h5/TRINSIDE.h5")
-    place = FolderPlace(str(tree))
+    place = _FolderPlace(str(tree))
     (file,) = (file for file in place.files() if file.track_id not in IDS)
     with pytest.raises(SongError, match=r"TRFOLDER.h5: is a folder"):
         place.read(file)
@@ -148,7 +148,7 @@ def test_a_name_that_is_not_utf8_is_listed_printable_and_refused(tree):
         (tree / "data" / os.fsdecode(b"TR\xff.h5")).touch()
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    place = FolderPlace(str(tree))
+    place = _FolderPlace(str(tree))
     (file,) = (file for file in place.files() if file.track_id not in IDS)
     assert (file.track_id, file.path) == (r"TR\xff", r"data/TR\xff.h5")
     with pytest.raises(SongError, match="a name that is not UTF-8"):
@@ -156,7 +156,7 @@ def test_a_name_that_is_not_utf8_is_listed_printable_and_refused(tree):
 
 
 def test_a_song_that_vanished_is_set_aside(tree):
-    place = FolderPlace(str(tree))
+    place = _FolderPlace(str(tree))
     files = place.files()
     (tree / files[0].path).unlink()
     with pytest.raises(SongError, match="no such file"):
@@ -168,9 +168,9 @@ def test_a_folder_that_must_not_be_listed_is_not_passed_over(tree, as_nobody):
     closed = write_song(as_nobody.folder / "B/TRB.h5").parent
     closed.chmod(0)
     with as_nobody(), pytest.raises(PlaceError, match=r"Permission denied.*would be missing"):
-        FolderPlace(str(as_nobody.folder)).files()
+        _FolderPlace(str(as_nobody.folder)).files()
     closed.chmod(0o755)
-    assert ids(FolderPlace(str(as_nobody.folder))) == ["TRA", "TRB"]
+    assert ids(_FolderPlace(str(as_nobody.folder))) == ["TRA", "TRB"]
 
 
 def test_a_disk_that_fails_is_not_the_songs_fault(whole, monkeypatch):
@@ -191,7 +191,7 @@ def test_no_songs_is_an_error_that_says_where_it_looked(tmp_path, address):
     with pytest.raises(SourceError, match=f"below {tmp_path / address}.*MSD_GENRE_DATA"):
         open_places(tmp_path / address)
     with pytest.raises(SourceError, match=f"below {tmp_path / address}.*MSD_GENRE_DATA"):
-        find_songs(tmp_path / address)
+        _find_songs(tmp_path / address)
 
 
 # Archives
@@ -202,7 +202,7 @@ def test_a_tar_is_read_in_any_order(whole, tmp_path):
     (place,) = pickle.loads(pickle.dumps(open_places(path)))
     with warnings.catch_warnings(action="error"):
         files = place.files()
-    assert isinstance(place, TarPlace) and not place.streams
+    assert isinstance(place, _TarPlace) and not place.streams
     assert [file.track_id for file in files] == IDS
     assert files[1].path == "MillionSongSubset/data/B/TRB.h5"
     for file in reversed(files):
@@ -220,7 +220,7 @@ def test_a_tar_is_read_in_any_order(whole, tmp_path):
 def test_a_compressed_tar_is_a_stream(whole, tmp_path, name, mode):
     path = pack(whole, tmp_path / name, mode)
     (place,) = pickle.loads(pickle.dumps(open_places(path)))
-    assert isinstance(place, TarStream) and place.streams
+    assert isinstance(place, _TarStream) and place.streams
     assert sorted(ids(place)) == IDS
     for file, content in place.stream():
         assert content == (whole / file.path.removeprefix("MillionSongSubset/")).read_bytes()
@@ -256,7 +256,7 @@ def test_an_archive_cut_off_gives_all_whole_songs_and_says_how_far(whole, tmp_pa
         path.write_bytes(data[:length])
         got = []
         try:
-            got.extend(read_song(c, name=f.path) for f, c in TarStream(str(path)).stream())
+            got.extend(read_song(c, name=f.path) for f, c in _TarStream(str(path)).stream())
         except SongError as error:
             assert error.path == path
             assert f"cut off or damaged after {len(got)} songs, the last " in error.reason
@@ -271,7 +271,7 @@ def test_a_damaged_stream(whole, tmp_path):
     data[len(data) // 2 : len(data) // 2 + 50] = bytes(50)
     path.write_bytes(data)
     with pytest.raises(SongError, match=r"s\.tar\.gz: archive cut off or damaged after \d songs"):
-        list(TarStream(str(path)).stream())
+        list(_TarStream(str(path)).stream())
 
 
 def test_no_tar_at_all(tmp_path):
@@ -287,12 +287,12 @@ def test_no_tar_at_all(tmp_path):
         with pytest.raises(SongError, match="after 0 songs, the last none"):
             list(open_places(tmp_path / name)[0].stream())
     with pytest.raises(PlaceError, match="after 0 songs"):
-        list(TarStream(str(tmp_path / "gone.tgz")).stream())
+        list(_TarStream(str(tmp_path / "gone.tgz")).stream())
 
 
 def test_a_plain_tar_cut_off_lists_its_songs_and_warns(whole, tmp_path):
     path = pack(whole, tmp_path / "s.tar", "w")
-    place = TarPlace(str(path))
+    place = _TarPlace(str(path))
     last = max(place.files(), key=lambda file: file.offset)
     path.write_bytes(path.read_bytes()[: last.offset + 1_000])
     with pytest.warns(UserWarning, match="no end mark: it may be cut off after its 4 songs"):
@@ -348,14 +348,14 @@ def web(whole):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(songs, "WAIT_S", 0.001)
+    monkeypatch.setattr(songs, "_WAIT_S", 0.001)
 
 
 def test_songs_of_a_web_server(web):
     address, _ = web
     for given in (address, f"{address}/"):
         (place,) = pickle.loads(pickle.dumps(open_places(given)))
-        assert isinstance(place, RemotePlace) and not place.streams
+        assert isinstance(place, _RemotePlace) and not place.streams
         assert ids(place) == IDS
         assert [file.path for file in place.files()][2] == "data/A/Z/Z/TRC.h5"
     (place,) = open_places(f"{address}/data")
@@ -364,19 +364,19 @@ def test_songs_of_a_web_server(web):
 
 def test_a_web_server_that_fails_now_and_then_is_asked_again(web):
     address, server = web
-    place = RemotePlace(address)
+    place = _RemotePlace(address)
     file = place.files()[0]
-    server.failures = songs.TRIES - 1
+    server.failures = songs._TRIES - 1
     assert place.read(file).metadata["track_id"] == "TRA"
-    assert server.requests == songs.TRIES
+    assert server.requests == songs._TRIES
 
 
 def test_a_web_server_that_keeps_failing_is_not_the_songs_fault(web):
     address, server = web
-    place = RemotePlace(address)
+    place = _RemotePlace(address)
     file = place.files()[0]
     server.failures = 10**6
-    with pytest.raises(PlaceError, match=f"TRA.h5, tried {songs.TRIES} times.*503"):
+    with pytest.raises(PlaceError, match=f"TRA.h5, tried {songs._TRIES} times.*503"):
         place.read(file)
     server.shutdown()
     server.server_close()
@@ -390,10 +390,10 @@ def test_a_page_that_fails_hides_no_songs(web, whole):
     address, server = web
     (whole / "closed").mkdir()
     try:
-        assert [file.track_id for file in RemotePlace(address).files()] == IDS
+        assert [file.track_id for file in _RemotePlace(address).files()] == IDS
         server.failures = 10**6
         with pytest.raises(PlaceError, match="cannot list"):
-            RemotePlace(address).files()
+            _RemotePlace(address).files()
     finally:
         (whole / "closed").rmdir()
 
@@ -401,7 +401,7 @@ def test_a_page_that_fails_hides_no_songs(web, whole):
 def test_a_song_gone_from_the_web_is_set_aside_at_once(web):
     address, server = web
     with pytest.raises(SongError, match="no longer at"):
-        RemotePlace(address).read(SongFile("data/TRX.h5"))
+        _RemotePlace(address).read(SongFile("data/TRX.h5"))
     assert server.requests == 1
 
 
@@ -412,7 +412,7 @@ def test_archives_of_a_web_server_are_streams(web, whole, tmp_path):
     pack(whole, tmp_path / "up/A.tar", "w")
     server.RequestHandlerClass = functools.partial(Handler, directory=str(tmp_path))
     places = open_places(f"{address}/up")
-    assert [type(place) for place in places] == [TarStream, TarStream]
+    assert [type(place) for place in places] == [_TarStream, _TarStream]
     assert [place.address for place in places] == [f"{address}/up/A.tar", f"{address}/up/B.tar.gz"]
     assert all(sorted(ids(place)) == IDS for place in places)
     (place,) = open_places(f"{address}/up/B.tar.gz")
@@ -429,7 +429,7 @@ def test_a_large_archive_of_a_server_that_sends_no_parts(web, tmp_path):
             large.size = 3_000_000
             archive.addfile(large, io.BytesIO(bytes([number]) * large.size))
     server.RequestHandlerClass = functools.partial(Handler, directory=str(tmp_path))
-    found = list(TarStream(f"{address}/s.tar").stream())
+    found = list(_TarStream(f"{address}/s.tar").stream())
     assert [(file.track_id, *{*content}) for file, content in found] == [
         ("TR0", 0), ("TR1", 1), ("TR2", 2),
     ]  # fmt: skip
@@ -448,15 +448,15 @@ def test_an_archive_that_the_network_breaks_off_is_a_fault_of_the_place(web, who
     server.RequestHandlerClass = functools.partial(Breaking, directory=str(tmp_path))
     got = []
     with pytest.raises(PlaceError, match=r"after \d songs"):
-        got.extend(file for file, _ in TarStream(f"{address}/s.tar.gz").stream())
+        got.extend(file for file, _ in _TarStream(f"{address}/s.tar.gz").stream())
     assert len(got) < 4
     with pytest.raises(PlaceError, match="after 0 songs"):
-        list(TarStream(f"{address}/gone.tar.gz").stream())
+        list(_TarStream(f"{address}/gone.tar.gz").stream())
 
 
 def test_songs_of_an_object_store(whole):
     store = fsspec.filesystem("memory")
-    for path in find_songs(whole):
+    for path in _find_songs(whole):
         store.pipe_file(f"/msd/{path.relative_to(whole).as_posix()}", path.read_bytes())
     store.pipe_file("/msd/readme.txt", b"")
     try:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from msd_genre.lines import SET_ASIDE
+from msd_genre.lines import _SET_ASIDE
 from msd_genre.plays import (
-    MAX_PLAYS,
+    _MAX_PLAYS,
     PlaysError,
     bin_edges,
     cumulative_plays,
@@ -34,7 +34,7 @@ def text(tmp_path):
 def read_whole(read, *arguments):
     """What a reader gives where nothing may be set aside."""
     table, aside = read(*arguments)
-    assert aside.empty and list(aside.columns) == SET_ASIDE
+    assert aside.empty and list(aside.columns) == _SET_ASIDE
     return table
 
 
@@ -97,7 +97,7 @@ def test_quotes_blanks_and_names_of_nothing_are_names(text):
         ("cat\tSOA1\t0", "count of 0"),
         ("cat\tSOA1\t000", "count of 0"),
         ("cat\tSOA1\t-3", "negative count"),
-        (f"cat\tSOA1\t{MAX_PLAYS + 1}", "implausible count"),
+        (f"cat\tSOA1\t{_MAX_PLAYS + 1}", "implausible count"),
         (f"cat\tSOA1\t{10**12}", "implausible count"),
         ("cat\tTRA1\t3", "song id of the wrong form"),
         ("cat\tsoa1\t3", "song id of the wrong form"),
@@ -119,7 +119,7 @@ def test_a_row_with_a_fault_costs_no_other_row(tmp_path, before, row, reason):
 
 
 def test_the_largest_count_is_one(text):
-    assert read_whole(read_triplets, [text(f"a\tSOA1\t{MAX_PLAYS}\n")])["plays"][0] == MAX_PLAYS
+    assert read_whole(read_triplets, [text(f"a\tSOA1\t{_MAX_PLAYS}\n")])["plays"][0] == _MAX_PLAYS
 
 
 def test_a_fault_of_the_second_file_names_that_file(text):
@@ -167,7 +167,7 @@ def test_one_listener_in_two_files_is_one(text):
 def test_counts_that_are_made_piece_by_piece(text, monkeypatch):
     rows = "".join(f"u{i}\tSO{i % 7}\t{i + 1}\n" for i in range(100))
     whole = read_whole(play_counts, [text(rows)])
-    monkeypatch.setattr("msd_genre.plays.ROWS_AT_ONCE", 13)
+    monkeypatch.setattr("msd_genre.plays._ROWS_AT_ONCE", 13)
     assert read_whole(play_counts, [text(rows)]).equals(whole)
     assert whole["plays"].sum() == sum(range(1, 101)) and whole["listeners"].sum() == 100
 

@@ -7,18 +7,18 @@ from scipy.stats import spearmanr
 
 from msd_genre import popularity
 from msd_genre.popularity import (
-    PlayedSongs,
     PopularityError,
+    _deal_by_artist,
+    _other_songs_of_artist,
+    _PlayedSongs,
+    _rank_correlation,
     artist_folds,
-    deal_by_artist,
     feature_sets,
     guess_all,
     guess_bins,
     load_played,
     neighbours_tell,
-    other_songs_of_artist,
     permutation_test,
-    rank_correlation,
     score_bins,
     score_guesses,
 )
@@ -33,7 +33,7 @@ def invented(n=300, n_artists=90, of_artist=0.5, of_sound=0.0, seed=0):
     names = np.array([f"AR{i:03d}" for i in artist], object)
     year = np.where(rng.random(n) < 0.2, np.nan, rng.integers(1960, 2011, n))
     familiarity = (0.5 + 0.1 * fame)[artist]
-    return PlayedSongs(
+    return _PlayedSongs(
         np.array([f"TR{i:04d}" for i in range(n)]), np.ceil(10**log).astype(int), names,
         np.array(["Rock", "Pop"], object)[artist % 2], year, familiarity,
         sound.astype(np.float32), rng.normal(size=(n, 6)).astype(np.float32),
@@ -44,10 +44,10 @@ def test_weighted_rank_correlation_is_that_of_rows_written_out():
     rng = np.random.default_rng(1)
     values, guesses = rng.integers(0, 8, 60), rng.normal(size=60).round(1)
     weights = rng.integers(0, 4, size=(60, 5))
-    for column, found in zip(weights.T, rank_correlation(values, guesses, weights), strict=True):
+    for column, found in zip(weights.T, _rank_correlation(values, guesses, weights), strict=True):
         rows = np.repeat(np.arange(60), column)
         assert found == pytest.approx(spearmanr(values[rows], guesses[rows])[0])
-    assert np.isnan(rank_correlation(values, np.ones(60))[0])
+    assert np.isnan(_rank_correlation(values, np.ones(60))[0])
 
 
 def test_no_artist_is_learnt_from_and_asked_about():
@@ -63,7 +63,7 @@ def test_no_artist_is_learnt_from_and_asked_about():
 def test_other_songs_of_the_artist_do_not_hold_the_song_itself():
     songs = invented(n=6, n_artists=1)
     songs.artists[:] = ["a", "a", "a", "b", "b", "c"]
-    log, guess = songs.log_plays, other_songs_of_artist(songs)
+    log, guess = songs.log_plays, _other_songs_of_artist(songs)
     assert guess[0] == pytest.approx(log[1:3].mean()) and guess[3] == pytest.approx(log[4])
     assert guess[5] == pytest.approx(log.mean())
 
@@ -81,7 +81,7 @@ def test_guesses_find_what_is_there():
 def test_artists_exchange_the_plays_of_whole_artists():
     artists = np.array(["a", "b", "b", "c", "d", "d", "e", "e", "e"])
     values = np.arange(9)
-    dealt = deal_by_artist(values, artists, np.random.default_rng(3))
+    dealt = _deal_by_artist(values, artists, np.random.default_rng(3))
     assert sorted(dealt) == list(range(9)) and (dealt != values).any()
     of = pd.Series(artists)[dealt].to_numpy()
     for name in set(artists):

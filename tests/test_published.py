@@ -10,7 +10,7 @@ import pytest
 from msd_genre import published
 from msd_genre.embedding import retrieval
 from msd_genre.genres import WRITEUP_GENRES
-from msd_genre.metrics import SCORES
+from msd_genre.metrics import _SCORES
 
 
 def test_genre_counts_are_the_histogram_of_the_last_funnel_step():
@@ -42,7 +42,7 @@ def test_grid_history_has_each_epoch_of_each_setting():
 def test_scores_name_what_they_are_and_where_they_stand():
     table = published.scores()
     assert set(table.model) == {"baseline", "cnn", "lstm", "majority"}
-    assert set(table.score) <= set(SCORES)
+    assert set(table.score) <= set(_SCORES)
     assert table.value.between(0, 1).all()
     assert not table[["where", "note", "part"]].isin(["", None]).any().any()
     claimed = table[table.claimed]
@@ -61,7 +61,7 @@ def test_best_validation_accuracy_is_the_best_of_the_grid():
                                   "embedding_points"])
 def test_each_file_names_its_source(name):
     text = files("msd_genre").joinpath("data", f"published_{name}.json").read_text("utf-8")
-    assert json.loads(text)["source"] == published.SOURCE
+    assert json.loads(text)["source"] == published._SOURCE
 
 
 def test_the_points_are_songs_without_names():

@@ -46,7 +46,7 @@ def run_toys(folder, **chapters):
 
 
 def printed(run, name):
-    notebook = nbformat.read(report.executed_path(run, name), 4)
+    notebook = nbformat.read(report._executed_path(run, name), 4)
     return "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", []))
 
 
@@ -75,15 +75,15 @@ def test_a_chapter_whose_artefact_is_gone_or_other_is_not_current(finished):
     run = make_run(finished / "run", **{"01_makes": {"n": 21}})
     run_toys(finished, **{"01_makes": {"n": 21}})
     plan = report.plan_chapters(run, finished / "chapters")
-    assert not any(report.changes(chapter, run) for chapter in plan)
+    assert not any(report._changes(chapter, run) for chapter in plan)
     kept = (run.dir / "n.json").read_bytes()
     (run.dir / "n.json").unlink()
-    assert [not report.changes(chapter, run) for chapter in plan] == [False, False, True]
+    assert [not report._changes(chapter, run) for chapter in plan] == [False, False, True]
     (run.dir / "n.json").write_bytes(kept)
     sidecar = run.dir / ".keys" / "n.json.json"
     record = sidecar.read_text()
     sidecar.write_text(record.replace(json.loads(record)["digest"], "0" * 64))
-    assert [not report.changes(chapter, run) for chapter in plan] == [False, False, True]
+    assert [not report._changes(chapter, run) for chapter in plan] == [False, False, True]
     sidecar.write_text(record)
 
 
@@ -91,14 +91,14 @@ def test_the_seed_of_the_run_and_the_text_of_a_chapter_count(finished, tmp_path)
     run_toys(finished)
     run = make_run(finished / "run")
     alone = report.plan_chapters(run, finished / "chapters")[2]
-    assert not report.changes(alone, run)
+    assert not report._changes(alone, run)
     other = create_run({"run": "toy", "seed": 6}, tmp_path / "other")
-    assert report.changes(report.Chapter(alone.path, alone.parameters | {"seed": 6}), run)
-    assert report.changes(alone, other)
+    assert report._changes(report._Chapter(alone.path, alone.parameters | {"seed": 6}), run)
+    assert report._changes(alone, other)
     edited = nbformat.read(alone.path, 4)
     edited.cells[0].source += " More prose."
     nbformat.write(edited, tmp_path / "03_alone.ipynb")
-    assert report.changes(report.Chapter(tmp_path / "03_alone.ipynb", alone.parameters), run)
+    assert report._changes(report._Chapter(tmp_path / "03_alone.ipynb", alone.parameters), run)
 
 
 def test_a_failing_chapter_is_named_and_the_rest_stays(finished):
@@ -125,8 +125,8 @@ def test_what_would_run_is_told_with_its_reason_and_nothing_is_written(finished,
     before = {path: path.stat().st_mtime_ns for path in run.dir.rglob("*")}
 
     def what_would_run(run, **chosen):
-        plan = report.choose_chapters(report.plan_chapters(run, chapters), **chosen)
-        return {one.name: report.changes(one, run) for one in plan}
+        plan = report._choose_chapters(report.plan_chapters(run, chapters), **chosen)
+        return {one.name: report._changes(one, run) for one in plan}
 
     plan = what_would_run(run)
     assert plan == {"01_makes": ["other parameters: n"], "02_reads": [], "03_alone": []}
@@ -307,7 +307,7 @@ def test_imported_modules_of_every_form():
         "import numpy\nfrom pathlib import Path",
     ]
     notebook = new_notebook(cells=[new_markdown_cell("from x"), *map(new_code_cell, cells)])
-    assert report.chapter_modules(notebook) == ["genres", "plays", "runs", "songs"]
+    assert report._chapter_modules(notebook) == ["genres", "plays", "runs", "songs"]
 
 
 @pytest.mark.parametrize(
@@ -349,18 +349,18 @@ def test_importing_the_runner_loads_no_science():
 def test_a_run_whose_chapter_or_artefact_has_changed_is_not_published(finished, tmp_path):
     run_toys(finished)
     run, chapters = make_run(finished / "run"), finished / "chapters"
-    report.must_be_current(run, chapters)
+    report._must_be_current(run, chapters)
     kept = (run.dir / ".keys" / "n.json.json").read_text()
     said = json.loads(kept)
     (run.dir / ".keys" / "n.json.json").write_text(json.dumps(said | {"digest": "0" * 64}))
     with pytest.raises(report.ReportError, match=r"01_makes: n.json, which it reads, has changed"):
-        report.must_be_current(run, chapters)
+        report._must_be_current(run, chapters)
     (run.dir / ".keys" / "n.json.json").write_text(kept)
-    report.must_be_current(run, chapters)
+    report._must_be_current(run, chapters)
     original = (chapters / "03_alone.ipynb").read_bytes()
     edited = nbformat.read(chapters / "03_alone.ipynb", 4)
     edited.cells[0].source += " More prose."
     nbformat.write(edited, chapters / "03_alone.ipynb")
     with pytest.raises(report.ReportError, match="is stale and is not published:\n  03_alone"):
-        report.must_be_current(run, chapters)
+        report._must_be_current(run, chapters)
     (chapters / "03_alone.ipynb").write_bytes(original)

@@ -59,7 +59,7 @@ def test_shards_hold_every_song_once_with_its_own_values(built, demo_corpus):
             n = min(40, len(song.segments.timbre))
             assert (file["timbre"][row.row, :n] == song.segments.timbre[:n].astype("f4")).all()
             assert not file["timbre"][row.row, n:].any()
-            summary = scan.summarize(song.segments, song.metadata["key"])
+            summary = scan._summarize(song.segments, song.metadata["key"])
             assert (file["summary"][row.row] == summary).all()
         assert {k: getattr(row, k) for k in ("title", "tempo_bpm")} == {
             k: song.metadata[k] for k in ("title", "tempo_bpm")
@@ -67,12 +67,12 @@ def test_shards_hold_every_song_once_with_its_own_values(built, demo_corpus):
 
 
 def test_a_shard_ends_where_the_ids_say_so_that_one_more_song_changes_one_shard():
-    recipe = scan.Recipe(300, 0, 8, False, "")
+    recipe = scan._Recipe(300, 0, 8, False, "")
     files = [(songs.SongFile(f"TR{n:016X}.h5", 1, ""),) for n in range(400)]
-    names = [[recipe.name([f for (f,) in shard]) for shard in scan.split(some, recipe)]
+    names = [[recipe.name([f for (f,) in shard]) for shard in scan._split(some, recipe)]
              for some in (files, files[:200] + files[201:])]
     assert len(set(names[0]) - set(names[1])) == 1
-    sizes = [len(shard) for shard in scan.split(files, recipe)]
+    sizes = [len(shard) for shard in scan._split(files, recipe)]
     assert sum(sizes) == 400 and max(sizes) <= 32 and 4 < np.mean(sizes) < 16
 
 
@@ -162,7 +162,7 @@ def test_archives_and_addresses_give_the_rows_of_the_folder(
     drop = ["path"]
     assert mine.drop(columns=drop).equals(table.drop(columns=drop))
     assert (kept.track_ids == store.track_ids).all()
-    for name in scan.ARRAYS:
+    for name in scan._ARRAYS:
         assert (getattr(kept, name)[:] == getattr(store, name)[:]).all(), name
     assert len(run.read("songs/rejected.parquet")) == len(built[0].read("songs/rejected.parquet"))
 
@@ -183,13 +183,13 @@ def test_an_archive_that_breaks_off_gives_what_is_whole_and_says_so(packed, tmp_
 
 def scan_slowly(corpus, folder):
     """In a process of its own: a build that takes a few seconds."""
-    read = scan.read_shard
+    read = scan._read_shard
 
     def slowly(*args):
         time.sleep(0.03)
         return read(*args)
 
-    scan.read_shard = slowly
+    scan._read_shard = slowly
     build(make_run(folder, corpus))
 
 
@@ -279,7 +279,7 @@ def test_a_cluster_of_which_a_worker_is_killed_makes_the_same_bytes(built, demo_
 
 
 def test_a_scheduler_that_does_not_answer_is_told(demo_corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(scan, "PATIENCE", "1s")
+    monkeypatch.setattr(scan, "_PATIENCE", "1s")
     run = make_run(tmp_path / "run", demo_corpus)
     with pytest.raises(scan.ScanError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         catalog.build_catalog(run, scheduler="tcp://127.0.0.1:9")
@@ -311,4 +311,4 @@ def test_a_full_disk_is_told_and_what_is_whole_is_kept(
     assert not list(run.dir.glob(".scratch/**/.shard-*"))
     for name in whole:
         with scan.h5py.File(next(run.dir.glob(f"**/{name}")) / "arrays.h5") as file:
-            assert sorted(file) == sorted(scan.ARRAYS)
+            assert sorted(file) == sorted(scan._ARRAYS)

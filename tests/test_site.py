@@ -175,20 +175,21 @@ def test_no_page_brings_scripts_or_paths_of_this_machine(staged):
 
 def test_every_page_begins_with_its_title_and_says_what_it_is(staged):
     for path in staged.rglob("*.ipynb"):
-        cells = nbformat.read(path, 4).cells
-        assert cells[0].cell_type == "raw" and preview.front_matter(nbformat.read(path, 4))["title"]
+        page = nbformat.read(path, 4)
+        cells = page.cells
+        assert cells[0].cell_type == "raw" and preview._front_matter(page)["title"]
         assert "Fictional songs" in cells[1].source
         assert cells[-1].source.startswith("::: {.callout-note .run-stamp")
 
 
 def test_captions_become_options_of_their_cell(staged):
-    cells = {preview.cell_options(c.source)[0].get("label"): c
+    cells = {preview._cell_options(c.source)[0].get("label"): c
              for c in nbformat.read(staged / "report" / "01_songs.ipynb", 4).cells
              if c.cell_type == "code"}  # fmt: skip
-    options, code = preview.cell_options(cells["fig-genres"].source)
+    options, code = preview._cell_options(cells["fig-genres"].source)
     assert options["fig-cap"] == FINDING and options["fig-alt"] == 'Bars: "Rock" 52, Pop 20.'
     assert code == "show(fig)" and len(cells["fig-genres"].outputs) == 1
-    options, _ = preview.cell_options(cells["tbl-genres"].source)
+    options, _ = preview._cell_options(cells["tbl-genres"].source)
     assert options["tbl-cap"] == "The largest genres." and "fig-cap" not in options
 
 
@@ -196,7 +197,7 @@ def test_real_songs_are_not_called_fictional(tmp_path):
     run, _ = write_project(tmp_path)
     run.record(fictional=False)
     notebook = chapter()
-    report.stage_page(notebook, run)
+    report._stage_page(notebook, run)
     assert not any("Fictional" in cell.source for cell in notebook.cells)
 
 
@@ -433,8 +434,8 @@ def test_only_a_site_is_replaced(project, tmp_path):
     "",
 ])  # fmt: skip
 def test_options_survive_reading_and_writing(source):
-    options, code = preview.cell_options(source)
-    assert preview.cell_options(preview.with_options(options, code)) == (options, code)
+    options, code = preview._cell_options(source)
+    assert preview._cell_options(preview._with_options(options, code)) == (options, code)
 
 
 # ---- the project's own files
@@ -451,7 +452,7 @@ def test_quarto_finds_its_settings_beside_the_notebooks():
         assert "url(" not in text
         set_by[theme] = re.findall(r"^\$([\w-]+):", text, re.MULTILINE)
     assert set_by["light"] == set_by["dark"]  # the preview takes what both set
-    sheet = preview.resource("preview.css").read_text()
+    sheet = preview._resource("preview.css").read_text()
     used = set(re.findall(r"var\(--([\w-]+)", sheet))
     own = set(re.findall(r"^  --([\w-]+):", sheet, re.MULTILINE))
     assert used - own <= set(set_by["light"])

@@ -11,15 +11,15 @@ from describe_song_layout import describe_layout
 
 from msd_genre import songs
 from msd_genre.songs import (
+    _SEGMENT_ARRAYS,
     METADATA_FIELDS,
-    SEGMENT_ARRAYS,
     Segments,
     SongError,
-    find_songs,
+    _find_songs,
+    _song_bytes,
+    _song_layout,
+    _validate_segments,
     read_song,
-    song_bytes,
-    song_layout,
-    validate_segments,
 )
 
 N_SEGMENTS = 40
@@ -44,11 +44,11 @@ def write_song(path, arrays):
     }
     fields = {}
     for table in ("analysis/songs", "metadata/songs", "musicbrainz/songs"):
-        kinds = songs.hdf5_type(song_layout()[f"/{table}"]["type"]).dtype
+        kinds = songs._hdf5_type(_song_layout()[f"/{table}"]["type"]).dtype
         for number, field in enumerate(kinds.names, start=1):
             text = kinds[field].kind == "S"
             fields[field] = b"x" * kinds[field].itemsize if text else number
-    path.write_bytes(song_bytes(rows, fields | {"key": 1, "mode": 1, "track_id": path.stem}))
+    path.write_bytes(_song_bytes(rows, fields | {"key": 1, "mode": 1, "track_id": path.stem}))
     return path
 
 
@@ -103,7 +103,7 @@ def assert_same_song(one, other):
 
 def test_real_songs_read_as_pytables_reads_them(real_msd):
     tables = pytest.importorskip("tables")
-    paths = find_songs(real_msd / "data")
+    paths = _find_songs(real_msd / "data")
     assert len(paths) == 700
     tables_read = {table for table, _ in METADATA_FIELDS.values()}
     for path in paths:
@@ -121,7 +121,7 @@ def test_real_songs_read_as_pytables_reads_them(real_msd):
                 assert song[name] == value or (song[name] != song[name] and value != value)
                 assert type(song[name]) is type(value)
             for mine, theirs in zip(
-                (segments.start_s, segments.chroma, segments.timbre), SEGMENT_ARRAYS, strict=True
+                (segments.start_s, segments.chroma, segments.timbre), _SEGMENT_ARRAYS, strict=True
             ):
                 theirs = file.get_node(f"/analysis/{theirs}")[:]
                 assert mine.dtype == theirs.dtype and np.array_equal(mine, theirs)
@@ -134,15 +134,15 @@ def test_real_songs_read_as_pytables_reads_them(real_msd):
 
 
 def test_real_files_have_the_committed_layout(real_msd):
-    expected = song_layout()
-    assert all(describe_layout(path) == expected for path in find_songs(real_msd / "data")[::20])
+    expected = _song_layout()
+    assert all(describe_layout(path) == expected for path in _find_songs(real_msd / "data")[::20])
 
 
 def test_real_files_that_are_no_songs(real_msd):
     folder = real_msd.parent / "broken_songs"
     if not folder.is_dir():
         pytest.skip("no folder broken_songs beside the real songs")
-    for path in find_songs(folder):
+    for path in _find_songs(folder):
         assert reason(path).startswith("no group analysis")
 
 
@@ -151,7 +151,7 @@ def test_real_files_that_are_no_songs(real_msd):
 
 def test_a_written_song_has_the_layout_and_keeps_full_text_fields(song):
     tables = pytest.importorskip("tables")
-    assert describe_layout(song) == song_layout()
+    assert describe_layout(song) == _song_layout()
     read = read_song(song, terms=True).metadata
     assert read["title"] == "x" * 1024 and read["song_id"] == "x" * 32
     assert read["artist_terms"] == [("t" * 256, 1.0, 0.5), ("é", 0.25, 1.0)]
@@ -168,7 +168,7 @@ def test_the_description_sees_a_change(song):
         file.attrs["TITLE"] = np.bytes_("H5 Song File")
     changed = describe_layout(song)
     assert changed["/"]["attributes"]["TITLE"]["type"] == "S12 padding 1"
-    assert changed["/musicbrainz/songs"] != song_layout()["/musicbrainz/songs"]
+    assert changed["/musicbrainz/songs"] != _song_layout()["/musicbrainz/songs"]
 
 
 def test_the_same_song_is_the_same_bytes(tmp_path, arrays):
@@ -473,7 +473,7 @@ def test_the_name_and_the_id_inside_must_agree(song, tmp_path):
 
 def test_a_length_that_no_song_has(song):
     with h5py.File(song, "r+") as file:
-        for name in SEGMENT_ARRAYS:
+        for name in _SEGMENT_ARRAYS:
             file["analysis"][name].resize(10**12, axis=0)
     assert reason(song) == "no segments or impossibly many: 1,000,000,000,000 segments"
 
@@ -501,7 +501,7 @@ def test_impossible_values(tmp_path, arrays, name, row, value, expected):
 
 def test_segments_that_do_not_fit_together():
     with pytest.raises(SongError, match="arrays of shapes") as caught:
-        validate_segments(Segments(np.arange(3.0), np.zeros((3, 12)), np.zeros((2, 12))))
+        _validate_segments(Segments(np.arange(3.0), np.zeros((3, 12)), np.zeros((2, 12))))
     assert caught.value.path is None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from msd_genre.sources import SourceError, describe, find_layout, require
+from msd_genre.sources import SourceError, _describe, _require, find_layout
 
 
 def touch(folder, *names):
@@ -43,7 +43,7 @@ def test_songs_may_lie_elsewhere(tmp_path):
     for address in ("s3://bucket/msd", "https://example.org/songs.tar.gz"):
         layout = find_layout(tmp_path / "msd", songs=address)
         assert layout.songs == address
-        table = describe(layout)
+        table = _describe(layout)
         assert table["file"].tolist()[0] == address and len(table) == 9
     with pytest.raises(SourceError, match=r"no songs at .*nowhere: give a folder, an archive"):
         find_layout(tmp_path / "msd", songs=tmp_path / "nowhere")
@@ -81,7 +81,7 @@ def test_the_full_list_of_tracks_comes_before_that_of_the_subset(tmp_path):
 def test_what_is_missing_names_the_command_that_gets_it(tmp_path):
     for source, name in [("labels", "tagtraum"), ("lyrics", "lyrics"), ("plays", "plays")]:
         with pytest.raises(SourceError, match=f"msd-genre fetch {name} --into "):
-            require(find_layout(tmp_path), source)
+            _require(find_layout(tmp_path), source)
     with pytest.raises(SourceError, match=r"no folder .*msd-genre fetch"):
         find_layout(tmp_path / "none")
 

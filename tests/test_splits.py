@@ -71,7 +71,7 @@ def split_by(protocol, catalog, seed, **choices):
     return splits.make_split(catalog, protocol, seed, listed=listed, **{**SMALL, **choices})
 
 
-@pytest.mark.parametrize("protocol", splits.PROTOCOLS)
+@pytest.mark.parametrize("protocol", splits._PROTOCOLS)
 def test_a_split_is_the_same_whatever_the_order_of_rows(catalog, protocol):
     first = split_by(protocol, catalog, 7)
     shuffled = catalog.sample(frac=1, random_state=1)
@@ -286,7 +286,7 @@ def test_a_copy_of_a_validation_row_in_train_is_refused(catalog, protocol, copie
         splits.refuse_leaks(pd.concat([split, copy]), catalog)
 
 
-@pytest.mark.parametrize("protocol", splits.PROTOCOLS)
+@pytest.mark.parametrize("protocol", splits._PROTOCOLS)
 @pytest.mark.parametrize("side", ["train", "validation"])
 def test_a_test_song_that_was_seen_before_is_refused_by_every_protocol(catalog, protocol, side):
     split = split_by(protocol, catalog, 1)
@@ -357,7 +357,7 @@ def test_columns_that_are_not_there_are_not_compared(catalog):
     ],
 )
 def test_names_that_are_the_same(one, other):
-    assert splits.plain_name(one) == splits.plain_name(other) != ""
+    assert splits._plain_name(one) == splits._plain_name(other) != ""
 
 
 @pytest.mark.parametrize(
@@ -365,14 +365,14 @@ def test_names_that_are_the_same(one, other):
     [("Little Feat", "Little"), ("The The", "The Theremin"), ("Ft. Worth", ""), ("玉置", "玉木")],
 )
 def test_names_that_are_not_the_same(one, other):
-    assert splits.plain_name(one) != splits.plain_name(other)
+    assert splits._plain_name(one) != splits._plain_name(other)
 
 
 def test_an_edition_is_the_same_recording_and_a_live_one_is_not():
     same = ["Hey", "hey (Album Version)", "Hey [2009 Digital Remaster]", "Hey (ft. Eve) (Explicit)"]
-    assert len({splits.plain_title(title) for title in same}) == 1
+    assert len({splits._plain_title(title) for title in same}) == 1
     others = ["Hey (Live)", "Hey (Remix)", "Hey [feat. Eve] [Remix A]", "Hey You", "Hey (Version)"]
-    assert len({splits.plain_title(title) for title in ["Hey", *others]}) == 1 + len(others)
+    assert len({splits._plain_title(title) for title in ["Hey", *others]}) == 1 + len(others)
 
 
 def test_groups_do_not_depend_on_the_order_of_rows(catalog):
@@ -386,19 +386,19 @@ def test_groups_do_not_depend_on_the_order_of_rows(catalog):
 
 
 def test_nothing_may_be_fitted_on_more_than_train(catalog):
-    for protocol in splits.PROTOCOLS:
+    for protocol in splits._PROTOCOLS:
         split = split_by(protocol, catalog, 1)
         train = split.track_id[split.part == "train"]
-        splits.check_fitted(split, train, "the scaler")
-        splits.check_fitted(split, train[rows_of(split, "train").to_numpy() > 0], "the scaler")
+        splits._check_fitted(split, train, "the scaler")
+        splits._check_fitted(split, train[rows_of(split, "train").to_numpy() > 0], "the scaler")
         for part in ("validation", "test"):
             other = sorted(tracks_of(split, part) - set(train))[0]
             message = f"the weighting was fitted on 1 songs that are not in train.* such as {other}"
             with pytest.raises(LeakError, match=message):
-                splits.check_fitted(split, [*train, other], "the weighting")
+                splits._check_fitted(split, [*train, other], "the weighting")
     everything = np.array(catalog.track_id, dtype=str)
     with pytest.raises(LeakError, match="the vocabulary was fitted on"):
-        splits.check_fitted(split, everything, "the vocabulary")
+        splits._check_fitted(split, everything, "the vocabulary")
 
 
 @pytest.mark.parametrize("fold", range(5))
@@ -717,7 +717,7 @@ def real_songs(real_msd):
     from msd_genre import genres, songs, sources
 
     layout = sources.find_layout(real_msd)
-    paths = songs.find_songs(layout.songs)
+    paths = songs._find_songs(layout.songs)
     rows = pd.DataFrame([songs.read_song(path).metadata for path in paths])
     labels = next(path for name, path in layout.labels.items() if "cd1" in name)
     return rows, rows.merge(genres.read_labels(labels)[0][["track_id", "genre"]])
@@ -742,5 +742,5 @@ def test_artists_of_real_songs_are_joined_where_only_their_ids_differ(real_songs
     ids = table.groupby("artist").artist_id.nunique()
     assert 1 <= (ids > 1).sum() < 0.02 * len(ids)
     for _, group in table[table.artist.isin(ids.index[ids > 1])].groupby("artist"):
-        assert group.artist_name.map(splits.plain_name).nunique() == 1
+        assert group.artist_name.map(splits._plain_name).nunique() == 1
     assert table.groupby("artist").size().max() < 0.05 * len(table)

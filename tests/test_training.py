@@ -12,12 +12,12 @@ import pytest
 from scipy import sparse
 
 from msd_genre import layers, models, training
-from msd_genre.features import open_store, statistic_names
+from msd_genre.features import _statistic_names, open_store
 from msd_genre.lyrics import fit_idf, lyric_vectors
 from msd_genre.metrics import validate_predictions
 from msd_genre.runs import RunError, create_run, report_command
 from msd_genre.splits import LeakError, SplitError
-from msd_genre.training import TrainingError, load_inputs, open_trained, train
+from msd_genre.training import TrainingError, _load_inputs, open_trained, train
 
 GENRES = ["Jazz", "Metal", "Rock", "Vocal"]
 N_SONGS, N_FRAMES, N_STEMS = 300, 40, 12
@@ -122,7 +122,7 @@ def test_it_learns_and_writes_what_others_read(run, cnn):
 
 def test_the_embedding_is_that_of_the_saved_network(run, cnn):
     table = cnn.embedding
-    _, places = training.predict(cnn.load(), load_inputs(run, table.track_id))
+    _, places = training.predict(cnn.load(), _load_inputs(run, table.track_id))
     assert places.shape == (len(table), 50)
     np.testing.assert_allclose(places, table.filter(regex="^e_"), atol=1e-4)
 
@@ -227,7 +227,7 @@ def test_a_second_call_trains_nothing_and_another_choice_does(run, cnn, monkeypa
 def test_inputs_come_in_the_order_asked_for(run):
     wanted = np.array([299, 0, 257, 255, 256, 0])
     track_ids = run.read("catalog.parquet").track_id.to_numpy()
-    inputs = load_inputs(run, track_ids[wanted], "count")
+    inputs = _load_inputs(run, track_ids[wanted], "count")
     store = open_store(run.path("features"))
     for name in ("chroma", "timbre"):
         np.testing.assert_array_equal(inputs[name], getattr(store, name)[:][wanted])
@@ -249,11 +249,11 @@ def test_tfidf_learns_its_frequencies_from_the_train_part(run):
 
 def test_the_order_depends_on_seed_and_epoch_alone():
     rows = np.repeat(np.arange(20), 2)
-    first = training.epoch_order(rows, seed=1, epoch=0)
-    np.testing.assert_array_equal(first, training.epoch_order(rows, seed=1, epoch=0))
+    first = training._epoch_order(rows, seed=1, epoch=0)
+    np.testing.assert_array_equal(first, training._epoch_order(rows, seed=1, epoch=0))
     np.testing.assert_array_equal(np.sort(first), rows)
     for seed, epoch in [(1, 1), (2, 0), (0, 1)]:
-        assert not np.array_equal(first, training.epoch_order(rows, seed, epoch))
+        assert not np.array_equal(first, training._epoch_order(rows, seed, epoch))
 
 
 def change(run, name, edit):
@@ -278,7 +278,7 @@ def test_a_split_that_is_older_than_the_catalog_is_named(new_run):
 def test_songs_that_the_store_does_not_have_are_named(run):
     command = shlex.join(report_command(run.dir))
     with pytest.raises(TrainingError, match="1 tracks are not in the store, such as TRZ") as error:
-        load_inputs(run, np.array(["TRZZZ00128F0000000"]))
+        _load_inputs(run, np.array(["TRZZZ00128F0000000"]))
     assert f"run `{command}`" in str(error.value) and "split.parquet" in str(error.value)
 
 
@@ -286,7 +286,7 @@ def test_lyrics_of_another_store_are_named(new_run):
     counts = new_run.read("lyrics/counts.npz")
     sparse.save_npz(new_run.dir / "lyrics" / "counts.npz", counts[:7])
     with pytest.raises(TrainingError, match="7 songs, the feature store has 300") as error:
-        load_inputs(new_run, new_run.read("catalog.parquet").track_id[:2])
+        _load_inputs(new_run, new_run.read("catalog.parquet").track_id[:2])
     command = shlex.join(report_command(new_run.dir))
     assert str(error.value).endswith(f"Delete lyrics/ in the run, then run `{command}`")
 
@@ -401,9 +401,9 @@ def test_where_any_tag_will_do_a_training_that_is_alike_is_not_done_again(new_ru
 @pytest.fixture
 def fused(monkeypatch):
     "Even the smallest training is fused."
-    monkeypatch.setattr(layers, "SONGS_THAT_PAY", 0)
-    monkeypatch.setattr(layers, "STEPS_THAT_PAY", 0)
-    monkeypatch.setattr(layers, "STEPS_IN_A_CALL", 4)
+    monkeypatch.setattr(layers, "_SONGS_THAT_PAY", 0)
+    monkeypatch.setattr(layers, "_STEPS_THAT_PAY", 0)
+    monkeypatch.setattr(layers, "_STEPS_IN_A_CALL", 4)
     monkeypatch.setattr(layers, "_PROGRAMS", {})
 
 
@@ -413,7 +413,7 @@ def test_fused_training_learns_what_keras_learns_bit_for_bit_the_same_each_time(
     """Also after a kill, and with a program that another training had compiled."""
     one = train(new_run, "cnn", **CHOICES)
     assert (one.cost["way"], one.cost["why"]) == ("fused", "many steps in one call")
-    assert (cnn.cost["way"], cnn.cost["why"]) == ("keras", layers.TOO_FEW)
+    assert (cnn.cost["way"], cnn.cost["why"]) == ("keras", layers._TOO_FEW)
     np.testing.assert_allclose(one.history, cnn.history, rtol=1e-3)
     for ours, theirs in zip(one.load().get_weights(), cnn.load().get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
@@ -455,19 +455,19 @@ def mixed_network():
     x = L.LSTM(4, kernel_constraint="max_norm")(x)
     model = keras.Model({"series": series}, L.Dense(3, "softmax", bias_regularizer="l1")(x))
     rate = keras.optimizers.schedules.CosineDecay(0.01, 30)
-    model.compile(keras.optimizers.AdamW(rate, clipnorm=1.0), layers.LOSS, metrics=["accuracy"])
+    model.compile(keras.optimizers.AdamW(rate, clipnorm=1.0), layers._LOSS, metrics=["accuracy"])
     return model
 
 
 def test_noise_penalties_constraints_and_schedules_are_kept(monkeypatch):
     """One program and Keras, two epochs over 23 songs in batches of 5, with weights."""
-    monkeypatch.setattr(layers, "STEPS_IN_A_CALL", 2)
+    monkeypatch.setattr(layers, "_STEPS_IN_A_CALL", 2)
     rng = np.random.default_rng(0)
     inputs = {"series": rng.normal(size=(23, 20, 4)).astype("float32")}
     labels, weights = np.arange(23) % 3, rng.uniform(0.5, 2, 23).astype("float32")
     order, ours, theirs = rng.permutation(23), mixed_network(), mixed_network()
-    assert layers.fallback_reason(ours, 23, 10_000, 5) == ""
-    program = layers.fused_program(ours)
+    assert layers._fallback_reason(ours, 23, 10_000, 5) == ""
+    program = layers._fused_program(ours)
     program.load_from(ours)
     for _ in range(2):
         learnt = program.epoch(inputs, labels, order, 5, weights)
@@ -494,19 +494,19 @@ def trained_weights(name, way, nudge):
     songs = songs_of(inputs, rng.integers(0, 3, 100))
     sizes = {"cnn": {"filters": (40, 40), "pools": (4, 2)}}.get(name, {})
     plan = training.Plan(name, "as_coded", batch_size=10, sizes=sizes)
-    model = training.compile_model(songs, plan)
+    model = training._compile_model(songs, plan)
     model.jit_compile = False  # Keras' own way is compiled in a second, not in ten
     if nudge:
         model.set_weights([np.nextafter(w, np.float32(9)) for w in model.get_weights()])
     if way == "fused":
-        program = layers.fused_program(model)
+        program = layers._fused_program(model)
         program.load_from(model)
     for epoch in range(10):
-        order = training.epoch_order(songs.rows["train"], 1, epoch)
+        order = training._epoch_order(songs.rows["train"], 1, epoch)
         if way == "fused":
             program.epoch(songs.inputs, songs.labels, order, 10)
         else:
-            model.fit(training.Batches(songs, order, 10), shuffle=False, verbose=0)
+            model.fit(training._Batches(songs, order, 10), shuffle=False, verbose=0)
     if way == "fused":
         program.copy_to(model)
     return np.concatenate([w.ravel() for w in model.get_weights()])
@@ -531,14 +531,14 @@ def test_a_training_that_diverges_keeps_the_last_good_weights(new_run, way, requ
     songs = training.load_songs(new_run, plan)
     bad = songs.rows["train"][5]
     songs.inputs["timbre"][bad] = np.nan
-    batch = int(np.argmax(training.epoch_order(songs.rows["train"], 1, 0) == bad)) // 16
-    model, probe = training.compile_model(songs, plan), training.compile_model(songs, plan)
+    batch = int(np.argmax(training._epoch_order(songs.rows["train"], 1, 0) == bad)) // 16
+    model, probe = training._compile_model(songs, plan), training._compile_model(songs, plan)
     nothing = {x.name: np.full((16, *x.shape[1:]), np.nan, np.float32) for x in probe.inputs}
     clips = np.isfinite(probe.train_on_batch(nothing, np.zeros(16), return_dict=True)["loss"])
     seen = batch + (2 if way == "keras" and clips else 1)
     with pytest.raises(TrainingError, match=rf"nan in epoch 1, batch {seen}: lower .*good w"):
         training.fit(model, songs, plan, new_run.dir, verbose=False)
-    kept = training.compile_model(songs, plan)
+    kept = training._compile_model(songs, plan)
     first, kept = kept.get_weights(), keras.Model(kept.inputs, kept.outputs)
     kept.load_weights(new_run.dir / "last_good.weights.h5")
     assert all(np.isfinite(w).all() for w in kept.get_weights())
@@ -559,9 +559,9 @@ def test_running_out_of_memory_names_what_to_lower(new_run, monkeypatch, error):
 def test_a_corpus_that_fills_the_memory_is_read_from_the_store_with_the_same_bits(
     new_run, cnn, monkeypatch
 ):
-    monkeypatch.setattr(training, "IN_MEMORY_GB", 1e-6)
+    monkeypatch.setattr(training, "_IN_MEMORY_GB", 1e-6)
     songs = training.load_songs(new_run, training.Plan("cnn"))
-    assert isinstance(songs.inputs["timbre"], training.StoredRows)
+    assert isinstance(songs.inputs["timbre"], training._StoredRows)
     with pytest.raises(TrainingError, match="they stay in the store, where they cannot be scaled"):
         training.load_songs(new_run, training.Plan("cnn", scaling="standard"))
     same_bits(train(new_run, "cnn", **CHOICES), cnn)
@@ -576,7 +576,7 @@ def test_class_weights_count_in_both_ways(new_run, way, request):
              "sizes": {"dense_units": (8,)}, "tag": way}  # fmt: skip
     plan = training.Plan("baseline", **setup)
     songs = training.load_songs(new_run, plan)
-    before = training.compile_model(songs, plan)
+    before = training._compile_model(songs, plan)
     rows = songs.rows["train"]
     chances, _ = training.predict(before, {n: a[rows] for n, a in songs.inputs.items()})
     losses = -np.log(chances[np.arange(len(rows)), songs.labels[rows]])
@@ -591,7 +591,7 @@ def test_segments_are_turned_to_the_key_and_end_with_the_song():
     chroma, timbre = rng.random((2, 5, 12), "float32"), rng.random((2, 5, 12), "float32")
     start = np.array([[0, 1, 3, 4, 6], [0, 2, 5, 0, 0]], "float32")
     chroma[1, 3:] = timbre[1, 3:] = 0
-    made = training.segment_inputs(chroma, timbre, start, np.array([0, 7]))
+    made = training._segment_inputs(chroma, timbre, start, np.array([0, 7]))
     assert made.shape == (2, 5, 25) and made.dtype == np.float32
     np.testing.assert_array_equal(made[0, :, :12], chroma[0])
     np.testing.assert_array_equal(made[1, :, 0], chroma[1, :, 7])
@@ -603,15 +603,15 @@ def test_segments_are_turned_to_the_key_and_end_with_the_song():
 
 def test_what_is_not_known_is_scaled_to_the_mean():
     values = np.array([[1.0, np.nan], [3.0, 4.0]], "float32")
-    np.testing.assert_array_equal(training.rescale(values, [2, 4], [1, 2]), [[-1, 0], [1, 0]])
+    np.testing.assert_array_equal(training._rescale(values, [2, 4], [1, 2]), [[-1, 0], [1, 0]])
     series = np.array([[[1.0], [3.0], [0.0]]], "float32")
-    np.testing.assert_array_equal(training.rescale(series, [2], [1]), [[[-1], [1], [0]]])
+    np.testing.assert_array_equal(training._rescale(series, [2], [1]), [[[-1], [1], [0]]])
 
 
 def test_words_have_the_length_of_scaled_statistics():
     counts = sparse.csr_array(np.array([[1, 3, 0], [0, 0, 0]], "float32"))
-    made = training.word_inputs(counts, "tfidf", np.array([1.0, 2.0, 1.0]))
-    length = np.sqrt(len(statistic_names()))
+    made = training._word_inputs(counts, "tfidf", np.array([1.0, 2.0, 1.0]))
+    length = np.sqrt(len(_statistic_names()))
     row = np.array([1, 2 * (1 + np.log(3)), 0])
     np.testing.assert_allclose(made[0], row / np.linalg.norm(row) * length, rtol=1e-6)
     assert (made[1] == 0).all() and counts.data.tolist() == [1, 3]

@@ -13,5 +13,5 @@ def slowed(read):
     return slowly
 
 
-if scan.read_shard.__name__ != "slowly":  # Dask loads this file twice
-    scan.read_shard = slowed(scan.read_shard)
+if scan._read_shard.__name__ != "slowly":  # Dask loads this file twice
+    scan._read_shard = slowed(scan._read_shard)
