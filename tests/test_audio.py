@@ -112,9 +112,9 @@ def test_sounds_become_song_files_that_the_join_and_the_store_take(tmp_path):
     notes = np.concatenate([chord([s]) for s in (0, 4, 7)])
     soundfile.write(tmp_path / "a.wav", notes, RATE)
     corpus = tmp_path / "corpus"
-    paths = [audio._write_song_file(tmp_path / "a.wav", corpus, "Åse", title, year=1999)
+    paths = [audio.write_song_file(tmp_path / "a.wav", corpus, "Åse", title, year=1999)
              for title in ("Up", "Down")]
-    assert audio._write_song_file(tmp_path / "a.wav", corpus, "Åse", "Up") == paths[0]
+    assert audio.write_song_file(tmp_path / "a.wav", corpus, "Åse", "Up") == paths[0]
     song, heard = read_song(paths[1]), audio.analyse_sound(tmp_path / "a.wav")
     assert np.array_equal(song.segments.chroma, heard.segments.chroma)
     said = song.metadata
@@ -135,5 +135,5 @@ def test_sounds_become_song_files_that_the_join_and_the_store_take(tmp_path):
 def test_a_song_file_needs_its_names(tmp_path, artist, title):
     soundfile.write(tmp_path / "a.wav", chord([0]), RATE)
     with pytest.raises(audio.AudioError, match="both need a name"):
-        audio._write_song_file(tmp_path / "a.wav", tmp_path, artist, title)
+        audio.write_song_file(tmp_path / "a.wav", tmp_path, artist, title)
     assert not list(tmp_path.rglob("*.h5"))

@@ -7,7 +7,7 @@ from scipy.stats import kstest
 from sklearn.metrics import average_precision_score
 
 from msd_genre.embedding import (
-    _NOISE,
+    NOISE,
     EmbeddingError,
     _chance_precision,
     _explain_clusters,
@@ -161,9 +161,9 @@ def test_clusters_are_numbered_by_size_and_may_be_none():
     assert set(clusters[:12]) == {2} and set(clusters[12:]) == {1}
     central = _medoids(groups, clusters, [*range(12), *[99] * 20])
     assert len(central[1]) == 1 and len(set(central[2])) == 3  # no artist twice
-    assert set(_find_clusters(10 * np.eye(30), min_size=5)) == {_NOISE}
+    assert set(_find_clusters(10 * np.eye(30), min_size=5)) == {NOISE}
     nothing = pd.DataFrame({"x": np.arange(9.0)})
-    assert _explain_clusters(np.full(9, _NOISE), nothing, ["a"] * 9, range(9)).empty
+    assert _explain_clusters(np.full(9, NOISE), nothing, ["a"] * 9, range(9)).empty
     with pytest.raises(EmbeddingError, match="needs at least 9"):
         _find_clusters(groups[:5], min_size=8)
 
@@ -178,7 +178,7 @@ def _corpus(seed, effect=0.0):
     number = rng.normal(size=n)[who] + 0.3 * rng.normal(size=len(who)) + pop[who]
     properties = pd.DataFrame({"number": number + effect * inside,
                                "language": np.where(speaks, "es", "en")[who]})
-    return np.where(inside, 1, _NOISE), properties, np.where(pop, "Pop", "Latin")[who], who
+    return np.where(inside, 1, NOISE), properties, np.where(pop, "Pop", "Latin")[who], who
 
 
 def test_the_permutation_test_holds_its_level():
