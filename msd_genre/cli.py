@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from msd_genre.runs import Run
 
 # %% ../nbs/api/81_cli.ipynb #7f96e930
-_NOTEBOOK_TOOLS = ("jupyter_client", "nbclient", "nbconvert", "nbformat", "papermill", "pypandoc")
-
-
 class _PlainErrors(click.Group):
     "A group of commands that prints the package's own errors without a traceback."
 
@@ -30,13 +27,6 @@ class _PlainErrors(click.Group):
         "Run the command that was asked for."
         try:
             return super().invoke(ctx)
-        except ModuleNotFoundError as error:
-            if error.name not in _NOTEBOOK_TOOLS:
-                raise
-            raise click.ClickException(
-                f"this needs {error.name}, which is not installed: it comes with the extra "
-                "`_report`, pip install 'msd_genre[report]'"
-            ) from error
         except Exception as error:
             if type(error).__module__.split(".")[0] != "msd_genre":
                 raise

@@ -27,7 +27,7 @@ from .catalog import data_layout, _make_mismatches
 from .metrics import artist_weights
 from .plays import PlayMatrix, play_matrix, read_triplets, read_unique_tracks
 from .runs import Run, value_digest
-from .sources import _require
+from .sources import _require, extra
 from .splits import artist_groups, kept_songs, open_split
 
 # %% ../nbs/api/62_collaborative.ipynb #461343e0
@@ -221,6 +221,7 @@ def _confidence(weighed: sparse.csr_matrix, alpha: float) -> sparse.csr_matrix:
                               weighed.indptr), weighed.shape)
 
 
+@extra("listeners")
 def _by_implicit(weighed, rank, alpha, regularization, iterations, seed, n_threads, say) -> Factors:
     "Return the factors by the library `implicit`."
     with _implicit(), np.errstate(all="ignore"):  # what is not finite is found afterwards
@@ -304,6 +305,7 @@ def by_chance(
     ])
 
 
+@extra("listeners")
 def by_cosine(
     train: sparse.csr_array,  # (n_users, n_songs)
 ) -> _Scorer:
@@ -509,6 +511,7 @@ def split_users(
     return sparse.csr_array(counts[~judges]), sparse.csr_array(counts[judges])
 
 # %% ../nbs/api/62_collaborative.ipynb #85287590
+@extra("listeners")
 def fold_in(
     factors: Factors,  # learnt without these songs
     counts: sparse.csr_array,  # (n_users, n) plays of the songs
@@ -567,6 +570,7 @@ def _scaled_inputs(
     return scaled
 
 
+@extra("networks")
 def _ranking_loss(users: np.ndarray) -> Callable:  # (m, rank)
     "Return a loss of the users' ranking of a batch, over pairs of a song played and one not."
     from keras import ops
@@ -582,6 +586,7 @@ def _ranking_loss(users: np.ndarray) -> Callable:  # (m, rank)
     return loss
 
 
+@extra("networks")
 def _fit_content(
     inputs: dict[str, np.ndarray],  # chroma, timbre (n, n_frames, 12), lyrics (n, d)
     targets: np.ndarray,  # (n, rank) vectors; "ranking": (n, m) 1 where a user played a song

@@ -15,9 +15,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import pandas as pd
-import psutil
 
 from .runs import Run, _write_json
+from .sources import extra
+
+# %% ../nbs/api/78_costs.ipynb #39272d4a
+with extra("report"):
+    import psutil
 
 # %% ../nbs/api/78_costs.ipynb #bcb427b3
 def _used() -> tuple[float, int]:  # processor seconds since each began, resident bytes now

@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
@@ -19,7 +18,12 @@ from scipy.stats import spearmanr
 from .features import open_store
 from .lyrics import word_weights
 from .runs import Run, report_command
+from .sources import extra
 from .training import Plan, Songs, load_songs, open_trained, predict
+
+# %% ../nbs/api/61_explain.ipynb #f4204338
+with extra("networks"):
+    import keras
 
 # %% ../nbs/api/61_explain.ipynb #cd750509
 class ExplainError(ValueError):

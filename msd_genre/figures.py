@@ -21,22 +21,26 @@ from graphlib import TopologicalSorter
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
-import matplotlib.patheffects as path_effects
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
-from PIL import Image
 from scipy.spatial import KDTree
 
 from .metrics import LOWER_IS_BETTER, TITLES
+from .sources import extra
+
+# %% ../nbs/api/71_figures.ipynb #88945bab
+with extra("figures"):
+    import matplotlib as mpl
+    import matplotlib.patheffects as path_effects
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from matplotlib.axes import Axes
+    from matplotlib.colors import to_rgb
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import FancyBboxPatch
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+    from PIL import Image
 
 # %% ../nbs/api/71_figures.ipynb #054fba87
 class FigureError(ValueError):

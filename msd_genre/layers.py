@@ -11,9 +11,14 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
-import keras
 import numpy as np
-from keras import ops
+
+from .sources import extra
+
+# %% ../nbs/api/49_layers.ipynb #79660c92
+with extra("networks"):
+    import keras
+    from keras import ops
 
 # %% ../nbs/api/49_layers.ipynb #ly000004
 class LayerError(ValueError):

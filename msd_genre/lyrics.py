@@ -25,7 +25,7 @@ import pyarrow.parquet
 from scipy import sparse
 
 from .lines import _TextFile, _fields, _read_fields, _repetitions, _shorten
-from .sources import project_root
+from .sources import extra, project_root
 
 if TYPE_CHECKING:  # imported where they are needed: gensim takes seconds
     from gensim.models import KeyedVectors
@@ -284,6 +284,7 @@ def _downloaded_vectors(name: str) -> "KeyedVectors":
     )
 
 # %% ../nbs/api/12_lyrics.ipynb #42322a78
+@extra("lyrics")
 def load_vectors(
     name_or_path: str | Path = _PACKAGED_VECTORS,  # see ACCEPTED_VECTORS
 ) -> "KeyedVectors":
@@ -379,6 +380,7 @@ _LEAST_WORDS = 10  # different ones; with fewer, guessers of languages often dis
 
 
 @cache
+@extra("lyrics")
 def _identifier() -> "LanguageIdentifier":
     "py3langid with the model that it comes with, read once."
     from py3langid.langid import MODEL_FILE, LanguageIdentifier

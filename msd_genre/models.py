@@ -6,8 +6,13 @@
 __all__ = ['VARIANTS', 'ModelError', 'default_sizes', 'build_model', 'layer_table']
 
 # %% ../nbs/api/50_models.ipynb #bad08c79
-import keras
 import pandas as pd
+
+from .sources import extra
+
+# %% ../nbs/api/50_models.ipynb #3ad6922e
+with extra("networks"):
+    import keras
 
 # %% ../nbs/api/50_models.ipynb #bebd4800
 _MODELS = ("baseline", "cnn", "lstm")  # the write-up's

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pandas as pd
-from rapidfuzz import fuzz, process
 from scipy import sparse
 from tqdm import tqdm
 
@@ -22,7 +20,13 @@ from .features import open_store
 from .lyrics import fit_idf
 from .predictor import Predictor, _choose_network, open_predictor, _stored_songs
 from .runs import Run
+from .sources import extra
 from .splits import kept_songs, open_split, _plain_name
+
+# %% ../nbs/api/62_neighbours.ipynb #9deb54b5
+with extra("search"):
+    import faiss
+    from rapidfuzz import fuzz, process
 
 # %% ../nbs/api/62_neighbours.ipynb #032b3171
 class NeighbourError(ValueError):

@@ -26,6 +26,7 @@ from .lyrics import lyric_vectors
 from .metrics import artist_weights
 from .plays import bin_edges, play_bins
 from .runs import Run
+from .sources import extra
 from .splits import artist_groups, kept_songs, open_split
 
 # %% ../nbs/api/53_popularity.ipynb #4357af8f
@@ -342,7 +343,8 @@ def train_on_bins(
     bins = play_bins(songs.plays, bin_edges(songs.plays, n_bins))
 
     def build(path: Path) -> None:
-        import keras
+        with extra("networks"):
+            import keras
 
         from msd_genre.models import build_model
         from msd_genre.training import _load_inputs, predict

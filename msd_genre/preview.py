@@ -22,12 +22,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urldefrag
 
-import nbformat
-import pypandoc
 import yaml
-from bs4 import BeautifulSoup
 from nbconvert.filters import strip_ansi
-from nbformat import NotebookNode
+
+from .sources import extra
+
+# %% ../nbs/api/79_preview.ipynb #d30d597d
+with extra("report"):
+    import nbformat
+    import pypandoc
+    from bs4 import BeautifulSoup
+    from nbformat import NotebookNode
 
 # %% ../nbs/api/79_preview.ipynb #2e1220e0
 class PreviewError(RuntimeError):

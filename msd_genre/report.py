@@ -21,18 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-import nbformat
-import papermill
-import pypandoc
 import yaml
-from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import KernelSpec
-from nbclient.exceptions import DeadKernelError
-from nbconvert.filters import strip_ansi
-from nbconvert.preprocessors import CoalesceStreamsPreprocessor
-from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell, new_raw_cell
-from papermill.exceptions import PapermillExecutionError
 
 from .costs import _measured
 from .parameters import _must_be_known, read_params
@@ -42,7 +31,21 @@ from msd_genre.preview import (
 from msd_genre.runs import (
     Run, _imported_modules, _write_json, report_command, source_digest, stale, value_digest,
 )  # fmt: skip
-from .sources import project_root
+from .sources import extra, project_root
+
+# %% ../nbs/api/80_report.ipynb #a27204cd
+with extra("report"):
+    import nbformat
+    import papermill
+    import pypandoc
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+    from nbclient.exceptions import DeadKernelError
+    from nbconvert.filters import strip_ansi
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+    from nbformat import NotebookNode
+    from nbformat.v4 import new_markdown_cell, new_raw_cell
+    from papermill.exceptions import PapermillExecutionError
 
 # %% ../nbs/api/80_report.ipynb #975af488
 class ReportError(RuntimeError):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -32,7 +33,7 @@ from msd_genre.songs import (
     METADATA_FIELDS, PITCH_CLASSES, Place, Segments, Song, SongError, SongFile, open_places,
     read_song,
 )
-from .sources import Layout
+from .sources import Layout, extra
 
 if TYPE_CHECKING:  # takes half a second to import, and only a scan needs it
     from distributed import Client, Future
@@ -227,15 +228,13 @@ def _fail(error: SongError) -> NoReturn:
 
 
 def _run_task(
-    place: Place,  # where the songs lie
-    files: list[SongFile],  # of one shard; a place that streams is read as a whole
-    prefix: str,  # what `path` begins with in the tables
+    task: tuple,  # place; files of one shard, or none to read the place as a stream; path prefix
     recipe: _Recipe,
     folder: Path,  # holds the shards
+    report: Callable[[dict], None],  # is given what was read: songs, rejected
 ) -> list[str]:  # names of the shards, in order
-    "Make the shards of a task that are not there; runs on a worker."
-    from distributed import get_worker
-
+    "Make the shards of a task that are not there."
+    place, files, prefix = task
     names = []
     shards: Iterable = [[(file, partial(place.read, file, terms=recipe.terms)) for file in files]]
     for songs in _split(_members(place, recipe), recipe) if place.streams else shards:
@@ -243,9 +242,16 @@ def _run_task(
         if not (folder / name).is_dir():
             _write_shard(songs, recipe, prefix, folder / name)
         rejected = pq.read_metadata(folder / name / "rejected.parquet").num_rows
-        get_worker().log_event(_TOPIC, {"songs": len(songs), "rejected": rejected})
+        report({"songs": len(songs), "rejected": rejected})
         names.append(name)
     return names
+
+
+def _run_on_worker(task: tuple, recipe: _Recipe, folder: Path) -> list[str]:
+    "Run `_run_task` on a Dask worker, which reports to the scheduler."
+    from distributed import get_worker
+
+    return _run_task(task, recipe, folder, partial(get_worker().log_event, _TOPIC))
 
 # %% ../nbs/api/15_scan.ipynb #cfd1767e
 _FEW_SONGS = 4_000
@@ -256,14 +262,14 @@ _PATIENCE = "20s"  # to wait for a scheduler to answer
 @contextmanager
 def _open_client(
     n_tasks: int,  # how many there are to do
-    n_songs: int | None,  # how many there are to read; None: not known
-    workers: int | None = None,  # processes; None: as many as there are cores, none for few songs
-    scheduler: str | None = None,  # address of a running Dask scheduler, such as tcp://host:8786
-    folder: Path | None = None,  # for what local workers write down
+    workers: int | None,  # processes; None: as many as there are cores
+    scheduler: str | None,  # address of a running Dask scheduler, such as tcp://host:8786
+    folder: Path,  # for what local workers write down
 ) -> Iterator["Client"]:
     "Open a Dask client. Raises `ScanError` where the scheduler cannot be reached."
-    from dask.system import CPU_COUNT
-    from distributed import Client, LocalCluster
+    with extra("cluster"):
+        from dask.system import CPU_COUNT
+        from distributed import Client, LocalCluster
 
     if scheduler:
         try:
@@ -276,13 +282,10 @@ def _open_client(
         with client:
             yield client
         return
-    few = n_tasks == 1 or (n_songs is not None and n_songs < _FEW_SONGS)
-    here = workers is None and few
     with LocalCluster(
-        n_workers=1 if here else min(workers or CPU_COUNT, max(1, n_tasks)), threads_per_worker=1,
-        processes=not here, dashboard_address="127.0.0.1:0",
-        memory_limit=None if here else _WORKER_MEMORY, silence_logs=logging.ERROR,
-        local_directory=folder and str(folder),
+        n_workers=min(workers or CPU_COUNT, max(1, n_tasks)), threads_per_worker=1,
+        dashboard_address="127.0.0.1:0", memory_limit=_WORKER_MEMORY, silence_logs=logging.ERROR,
+        local_directory=str(folder),
     ) as cluster, Client(cluster) as client:  # fmt: skip
         yield client
 
@@ -313,7 +316,7 @@ def _check_workers(
 
 def _run_tasks(
     client: "Client",
-    tasks: list[tuple],  # what `_run_task` takes first: place, files, prefix
+    tasks: list[tuple],  # see `_run_task`
     recipe: _Recipe,
     folder: Path,  # holds the shards
 ) -> list[str]:  # names of the shards, in the order of the tasks
@@ -337,7 +340,7 @@ def _run_tasks(
 
     most = 4 * max(1, len(client.scheduler_info()["workers"]))
     for task in tasks:
-        waiting.append((task, client.submit(_run_task, *task, recipe, folder, pure=False)))
+        waiting.append((task, client.submit(_run_on_worker, task, recipe, folder, pure=False)))
         if len(waiting) >= most:
             collect()
     while waiting:
@@ -430,8 +433,8 @@ def scan_songs(
     run: Run,  # its parameters say how; makes `songs/` in it
     layout: Layout,  # the raw files
     terms: bool = False,  # whether to keep the artists' terms
-    workers: int | None = None,  # as `_open_client` takes it
-    scheduler: str | None = None,  # as `_open_client` takes it
+    workers: int | None = None,  # processes; None: as many as there are cores, one for few songs
+    scheduler: str | None = None,  # address of a running Dask scheduler, such as tcp://host:8786
 ) -> Path:  # the folder `songs`: shards, metadata.parquet, rejected.parquet, terms.parquet
     """Read every song, or those whose shards are not there; reuse what has not changed.
 
@@ -457,14 +460,17 @@ def scan_songs(
             shard.rename(work / shard.name)
         _check_disk(work, tasks, recipe)
         try:
-            with (
-                _open_client(len(tasks), n_songs, workers, scheduler, work / "dask") as client,
-                tqdm(total=n_songs, desc="reading songs", unit=" songs", disable=None) as bar,
-            ):
-                _check_workers(client, work, recipe)
-                client.subscribe_topic(_TOPIC, partial(_show, bar, Counter()))
-                names = _run_tasks(client, tasks, recipe, work)
-                client.unsubscribe_topic(_TOPIC)
+            with tqdm(total=n_songs, desc="reading songs", unit=" songs", disable=None) as bar:
+                show = partial(_show, bar, Counter())
+                if workers is None and scheduler is None and _in_one_process(len(tasks), n_songs):
+                    names = [name for task in tasks
+                             for name in _run_task(task, recipe, work, show)]
+                else:
+                    with _open_client(len(tasks), workers, scheduler, work / "dask") as client:
+                        _check_workers(client, work, recipe)
+                        client.subscribe_topic(_TOPIC, lambda event: show(event[1]))
+                        names = _run_tasks(client, tasks, recipe, work)
+                        client.unsubscribe_topic(_TOPIC)
         except OSError as error:
             why = "the disk is full" if error.errno == errno.ENOSPC else str(error)
             raise ScanError(f"the scan stopped: {why}. The shards that are whole are kept in "
@@ -478,9 +484,23 @@ def scan_songs(
     return run.make("songs", build, params=went_in, modules=["scan"])
 
 
-def _show(bar: tqdm, read: Counter, event: tuple[float, dict]) -> None:
+def _in_one_process(
+    n_tasks: int,
+    n_songs: int | None,  # None: unknown
+) -> bool:
+    "Return whether this process reads the songs itself: few of them, or all without Dask."
+    if n_tasks == 1 or (n_songs is not None and n_songs < _FEW_SONGS):
+        return True
+    if find_spec("distributed"):
+        return False
+    print("Songs are read by one core; with the extra `cluster` all cores read them: "
+          "pip install 'msd_genre[cluster]'")
+    return True
+
+
+def _show(bar: tqdm, read: Counter, counts: dict) -> None:
     "Show in a bar how many songs were read and rejected."
-    read.update(event[1])
+    read.update(counts)
     if read["rejected"]:
         bar.set_postfix_str(f"{read['rejected']:,} rejected", refresh=False)
-    bar.update(event[1]["songs"])
+    bar.update(counts["songs"])

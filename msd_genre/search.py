@@ -18,10 +18,12 @@ import pandas as pd
 from sklearn.metrics import f1_score
 
 from .runs import Run, _remove
+from .sources import extra
 from .training import Plan, TrainingError, _compile_model, fit, load_songs, predict
 
 
-with warnings.catch_warnings():  # its progress bar asks for a widget that the chapters do not use
+with extra("search"), warnings.catch_warnings():
+    # Its progress bar asks for a widget that the chapters do not use.
     warnings.filterwarnings("ignore", message="IProgress not found")
     import optuna
     from optuna.storages.journal import JournalFileBackend

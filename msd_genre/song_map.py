@@ -15,16 +15,20 @@ from string import Template
 
 import numpy as np
 import pandas as pd
-from bokeh.embed import json_item
-from bokeh.models import CDSView, ColumnDataSource, HoverTool, IndexFilter
-from bokeh.plotting import figure
-from bokeh.resources import Resources
-from bokeh.transform import factor_cmap, factor_mark
 
 from .embedding import tsne
 from .figures import genre_style
 from .neighbours import Space, build_index, nearest
 from .runs import Run
+from .sources import extra
+
+# %% ../nbs/api/72_song_map.ipynb #0665c3a2
+with extra("figures"):
+    from bokeh.embed import json_item
+    from bokeh.models import CDSView, ColumnDataSource, HoverTool, IndexFilter
+    from bokeh.plotting import figure
+    from bokeh.resources import Resources
+    from bokeh.transform import factor_cmap, factor_mark
 
 # %% ../nbs/api/72_song_map.ipynb #353f595b
 class MapError(ValueError):

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import keras
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -34,7 +33,12 @@ from msd_genre.layers import (
 from .lyrics import WEIGHTINGS, fit_idf, lyric_vectors, word_weights
 from .models import _PARTS, build_model, default_sizes
 from .runs import Run, _remove, report_command, _write_json
+from .sources import extra
 from .splits import _check_fitted, expand, open_split, thin, training_folder
+
+# %% ../nbs/api/51_training.ipynb #6591c0c2
+with extra("networks"):
+    import keras
 
 # %% ../nbs/api/51_training.ipynb #8c1c694b
 class TrainingError(ValueError):
