@@ -17,10 +17,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
@@ -140,11 +140,15 @@ def _make_stamp(
     seed: int,  # the run's seed
 ) -> dict:  # plain values, written to stamp.json
     "What made a run: commit, versions, machine, seed, time."
+    versions = {}
+    for name in _STAMPED:
+        with suppress(PackageNotFoundError):  # of an extra that is not installed
+            versions[name] = version(name)
     return {
         "commit": _commit(project_root()),
         "package": version("msd_genre"),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _STAMPED},
+        "versions": versions,
         "machine": _machine(),
         "seed": seed,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
