@@ -5,7 +5,7 @@ domain), stemmed by nltk as the musiXmatch words were, with the words of the the
 rank. Other languages are a part of the real vocabulary, and so are words without a vector: here,
 some common words of one language, invented ones after its manner, and sung syllables. The package
 contains the result, so that a demo needs neither nltk nor the vectors, and does not change with
-them. Run it after a change of `demo.THEMES` or of the words below:
+them. Run it after a change of `demo._THEMES` or of the words below:
 
     python scripts/build_demo_vocabulary.py
 """

@@ -243,6 +243,7 @@ def two_chapters(tmp_path, monkeypatch):
         page = new_notebook(cells=[tagged, new_code_cell(code)], metadata={"kernelspec": kernel})
         nbformat.write(page, tmp_path / "nbs" / "report" / f"{name}.ipynb")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MSD_GENRE_DATA", raising=False)
     monkeypatch.setattr(cli, "_preparation", lambda params: [])
     return tmp_path
 

@@ -48,8 +48,8 @@ def test_an_attempt_that_is_killed_leaves_what_it_took(run):
     code = f"""
 import os, signal, time
 from msd_genre import costs, runs
-costs.KEEP_EVERY_S, costs.EVERY_S = 0.1, 0.05
-with costs.measured(runs.open_run({str(run.dir)!r}), "catalog"):
+costs._KEEP_EVERY_S, costs._EVERY_S = 0.1, 0.05
+with costs._measured(runs.open_run({str(run.dir)!r}), "catalog"):
     time.sleep(0.6)
     os.kill(os.getpid(), signal.SIGKILL)
 """

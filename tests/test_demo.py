@@ -675,7 +675,7 @@ def real(real_msd):
 def like(real_msd, real):
     """Plan and parameters of a fictional corpus with the artists and genres of the real songs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "read_songs", lambda data: real)
+        patch.setattr(demo, "_read_songs", lambda data: real)
         n, p = _like_songs(real_msd)
     assert n == len(real.table)
     return make_plan(n, 1, p)[:n], p

@@ -379,7 +379,7 @@ def test_an_api_page_shows_signatures_and_examples(site):
     assert 'id="find_layout"' in page and "a folder laid out like the MSD subset" in page
     text = re.sub("<[^>]+>", "", page)
     assert "class SourceError(FileNotFoundError)" in text
-    assert "# as for `read_downloads`\n" in text  # a signature is code
+    assert "# as for `_read_downloads`\n" in text  # a signature is code
     assert 'href="cli.html"' not in page.partition("Needed by")[2].partition("</p>")[0]
     assert "<details class=\"code\">" not in page
     assert "TemporaryDirectory" in page  # an example
