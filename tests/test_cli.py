@@ -332,6 +332,7 @@ def test_a_finished_run_verifies_and_a_spoilt_one_is_not_published(
     assert "is stale" in seen.output and "--run-dir" not in seen.output
 
 
+@pytest.mark.slow
 def test_raw_data_that_have_changed_are_noticed(demo_run, demo_corpus, tmp_path):
     """The run is not published then; where they are gone, that is said and it may be."""
     run, corpus = shutil.copytree(demo_run.dir, tmp_path / "run"), tmp_path / "corpus"

@@ -149,7 +149,8 @@ def checkout(tmp_path):
 
 def module_of(checkout):
     """`models` as it is in a checkout, beside the one that is imported."""
-    spec = importlib.util.spec_from_file_location("msd_genre.other", checkout / "msd_genre" / "models.py")
+    path = checkout / "msd_genre" / "models.py"
+    spec = importlib.util.spec_from_file_location("msd_genre.other", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -389,6 +389,7 @@ def test_the_interval_of_the_calibration_error_holds_its_value():
     assert row.high - row.low <= raw.quantile(0.975) - raw.quantile(0.025) + 1e-12
 
 
+@pytest.mark.slow
 def test_paired_intervals_are_narrower_and_cover_the_truth():
     """Two models that stumble over the same artists; the difference of their scores is known."""
     rng, count = np.random.default_rng(5), 150

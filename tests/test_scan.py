@@ -193,6 +193,7 @@ def scan_slowly(corpus, folder):
     build(make_run(folder, corpus))
 
 
+@pytest.mark.slow
 def test_a_build_killed_at_twenty_moments_ends_with_the_same_bytes(built, demo_corpus, tmp_path):
     """No shard that was whole is written a second time, and nothing half-made stays behind."""
     processes = multiprocessing.get_context("forkserver")

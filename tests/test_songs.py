@@ -101,6 +101,7 @@ def assert_same_song(one, other):
 # Real songs beside an independent reader
 
 
+@pytest.mark.slow
 def test_real_songs_read_as_pytables_reads_them(real_msd):
     tables = pytest.importorskip("tables")
     paths = _find_songs(real_msd / "data")

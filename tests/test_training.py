@@ -513,6 +513,7 @@ def trained_weights(name, way, nudge):
 
 
 @pytest.mark.parametrize("name", ["cnn", "lstm"])
+@pytest.mark.slow
 def test_after_100_steps_both_ways_are_as_near_as_keras_is_to_itself(name):
     plain = trained_weights(name, "keras", nudge=False)
     far = abs(trained_weights(name, "keras", nudge=True) - plain)
