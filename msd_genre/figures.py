@@ -926,12 +926,11 @@ def score_intervals(
         handles.append(_handle("the write-up", ls="", marker="D", ms=6, mfc="white", mec="black",
                                mew=1.2))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    top, name = next(first.itertuples()), _in_words(scores[0])
     baseline = ""
     if scores[0] in majority:
         baseline = f"; majority-class baseline: {majority[scores[0]]:.2f}"
-    _title(figure, f"{'Lowest' if less else 'Highest'} {name}: {top.model}, {_interval(top)}"
-                   f"{baseline}")
+    _title(figure, f"{_in_words(scores[0])}: {first['value'].min():.2f} to "
+                   f"{first['value'].max():.2f}{baseline}")
     return figure
 
 # %% ../nbs/api/71_figures.ipynb #bd0ffa01
