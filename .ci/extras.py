@@ -64,7 +64,7 @@ assert factors.songs.shape == (30, 4)
 """,
     "figures": """
 import pandas as pd
-from msd_genre import figures, song_map
+from msd_genre import figures
 figures.set_style()
 assert figures.genre_histogram(pd.Series({"Rock": 3, "Jazz": 1})).axes
 """,

@@ -553,6 +553,7 @@ def test_what_was_got_is_kept_when_it_is_stopped(tmp_path, site, into, stop):
     run = subprocess.Popen(
         [sys.executable, "-c", code, str(into), str(table(tmp_path, site))],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & ignores it
     )  # fmt: skip
     deadline = time.monotonic() + 20
     while partial(into) < 600_000 and time.monotonic() < deadline:
