@@ -677,10 +677,16 @@ def record_run(
     run: Run,  # has `results.csv`
     folder: Path | None = None,  # None: results/NAME of the project
 ) -> Path:  # where the record lies
-    "Copy a run's scores, stamp, parameters, and what `nbs/report/_record.yml` names, for git."
+    """Copy a run's scores, stamp, parameters, and what `nbs/report/_record.yml` names, for git.
+
+    Raises `ReportError` if that list is missing, as it is outside of a checkout.
+    """
     folder = folder or project_root() / "results" / run.params.get("run", run.dir.name)
     listed = project_root() / "nbs" / "report" / "_record.yml"
-    patterns = yaml.safe_load(listed.read_text(encoding="utf-8")) if listed.is_file() else []
+    if not listed.is_file():
+        raise ReportError(f"no {listed}: expected the list of the tables that a record keeps. "
+                          "Run the command in a checkout of the project.")
+    patterns = yaml.safe_load(listed.read_text(encoding="utf-8"))
     found = [path for pattern in patterns for path in sorted(run.dir.glob(pattern))]
     for path in [run.path("results.csv"), *found]:
         copy = folder / path.relative_to(run.dir)

@@ -188,6 +188,9 @@ def test_a_record_has_the_tables_that_the_chapters_declare(tmp_path, monkeypatch
     tables = {path.relative_to(kept).as_posix(): path.read_text() for path in kept.rglob("*.csv")}
     assert {name: name for name in tables} == tables
     assert set(tables) == {"results.csv", "scores/05_a.csv", "scores/05_b.csv"}
+    (tmp_path / "nbs" / "report" / "_record.yml").unlink()
+    with pytest.raises(report.ReportError, match="expected the list of the tables"):
+        report.record_run(run)
 
 
 def test_the_chapters_declare_every_recorded_table():
