@@ -16,7 +16,8 @@ from scipy import sparse
 from .genres import KNOWN_GENRES, label_source, read_labels, weak_labels
 from .lyrics import read_counts, read_reverse_mapping
 from .plays import play_counts, read_mismatches
-from .runs import Run, value_digest, _write_json
+from .digests import value_digest
+from .runs import Run, _write_json
 from .scan import scan_songs, song_files
 from .sources import Layout, SourceError, find_layout, _require
 
@@ -73,7 +74,8 @@ def _make_text(
     name: str,  # of the artefact below `texts/`
     files: dict[str, Path],  # role -> file
     read: Callable[[Path], tuple[pd.DataFrame, pd.DataFrame]],  # folder -> rows, rejected rows
-    table: str | None = None,  # name of the table of rows; None: the artefact's
+    maker: Callable,  # the function that calls this one: its code decides what is made
+    table: str | None = None,  # name of the table of rows; None: the artifact's
     **options: object,  # plain values that the reading depends on
 ) -> str:  # the artefact: <table>.parquet, set_aside.parquet, and what `read` writes
     "Parse a text into tables; `read` may write more files into the artefact's folder."
@@ -85,9 +87,7 @@ def _make_text(
         rejected.to_parquet(path / "set_aside.parquet")
 
     went_in = {role: [path.name, run.file_digest(path)] for role, path in files.items()}
-    module = {"labels": "genres", "lyrics": "lyrics"}.get(name, "plays")
-    run.make(f"texts/{name}", build, params={"files": went_in, **options},
-             modules=[module, "catalog"])
+    run.make(f"texts/{name}", build, params={"files": went_in, **options}, code=[maker])
     return f"texts/{name}"
 
 
@@ -110,7 +110,7 @@ def _make_labels(
         labels, rejected = read_labels(path, KNOWN_GENRES if options["genres"] == "known" else None)
         return labels.assign(genre_source=source), rejected
 
-    return _make_text(run, "labels", {"labels": path}, read, genres=options["genres"])
+    return _make_text(run, "labels", {"labels": path}, read, _make_labels, genres=options["genres"])
 
 
 def _make_lyrics(
@@ -133,7 +133,7 @@ def _make_lyrics(
         rows = pd.DataFrame({"track_id": counts.track_ids, "lyrics_split": counts.split})
         return rows.astype("str"), pd.concat([rejected, unread], ignore_index=True)
 
-    return _make_text(run, "lyrics", bags | mapping, read, "tracks", parts=parts)
+    return _make_text(run, "lyrics", bags | mapping, read, _make_lyrics, "tracks", parts=parts)
 
 
 def _make_plays(
@@ -142,7 +142,7 @@ def _make_plays(
 ) -> str:  # the artefact: plays.parquet
     "Count how often each song was played."
     files = layout.triplets
-    return _make_text(run, "plays", files, lambda _: play_counts(list(files.values())))
+    return _make_text(run, "plays", files, lambda _: play_counts(list(files.values())), _make_plays)
 
 
 def _make_mismatches(
@@ -151,7 +151,8 @@ def _make_mismatches(
 ) -> str:  # the artefact: mismatches.parquet
     "Parse the list of songs that were matched to a wrong track."
     files = _require(layout, "lists", "mismatches")
-    return _make_text(run, "mismatches", files, lambda _: read_mismatches(files["mismatches"]))
+    return _make_text(run, "mismatches", files, lambda _: read_mismatches(files["mismatches"]),
+                      _make_mismatches)
 
 # %% ../nbs/api/20_catalog.ipynb #d843e50a
 def _join(
@@ -254,7 +255,7 @@ def build_catalog(
     data = _fingerprint(run, layout, run.stamp["song_files"])
     run.record(data=data)
     run.make("catalog.parquet", lambda path: _join(run, made, options).to_parquet(path),
-             params=options | {"data": data}, inputs=list(made.values()), modules=["catalog"])
+             params=options | {"data": data}, inputs=list(made.values()), code=[build_catalog])
     return run.read("catalog.parquet")
 
 

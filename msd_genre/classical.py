@@ -307,5 +307,5 @@ def train_classical(
         lambda folder: _build(run, name, protocol, fold, seed, parts, share, folder),
         params={"name": name, "protocol": protocol, "fold": fold, "seed": seed, "parts": parts,
                 "share": share},
-        inputs=["catalog.parquet", "split.parquet", "features", "lyrics"], modules=["classical"],
+        inputs=["catalog.parquet", "split.parquet", "features", "lyrics"], code=[train_classical],
     )  # fmt: skip

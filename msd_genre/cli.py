@@ -65,7 +65,7 @@ def _resolve_data(
 ) -> dict:  # the same parameters with the folder of songs
     "Say where a run's songs lie. Raises `DataError` for an unknown source or one too many."
     from msd_genre.parameters import _must_be_known
-    from msd_genre.runs import value_digest
+    from msd_genre.digests import value_digest
     from msd_genre.sources import data_folder, project_root
 
     section = {"source": "folder"} | (params.get("data") or {})
@@ -220,7 +220,7 @@ def _report(
         _show(cost_table(read_costs(run)), floatfmt=("", "", ".1f", ".1f", ".2f"))
         if any(chosen):
             try:
-                reports._must_be_current(run)
+                reports._ensure_up_to_date(run)
                 left = f"`msd-genre site {run.dir}` makes it from the chapters executed so far."
             except reports.ReportError as error:
                 left = str(error)
@@ -277,11 +277,11 @@ def _same_data(run: "Run") -> bool:
 
 def _open_current(run_dir: str) -> "Run":
     "A run whose chapters and artefacts fit what is there now. Raises `ReportError`, `DataError`."
-    from msd_genre.report import _must_be_current
+    from msd_genre.report import _ensure_up_to_date
     from msd_genre.runs import open_run
 
     run = open_run(run_dir)
-    _must_be_current(run)
+    _ensure_up_to_date(run)
     if not _same_data(run):
         raise DataError("the raw data have changed since this run was made: run the report again, "
                         "it makes anew what depends on them")

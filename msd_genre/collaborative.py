@@ -26,7 +26,8 @@ from threadpoolctl import threadpool_limits
 from .catalog import data_layout, _make_mismatches
 from .metrics import artist_weights
 from .plays import PlayMatrix, play_matrix, read_triplets, read_unique_tracks
-from .runs import Run, value_digest
+from .digests import value_digest
+from .runs import Run
 from .sources import _require, extra
 from .splits import artist_groups, kept_songs, open_split
 
@@ -61,7 +62,7 @@ def make_matrix(
         pd.DataFrame({"song_id": matrix.songs}).to_parquet(path / "songs.parquet")
         matrix.dropped.to_parquet(path / "dropped.parquet")
 
-    run.make(name, build, params={"files": went_in, **bounds}, inputs=inputs, modules=["plays"])
+    run.make(name, build, params={"files": went_in, **bounds}, inputs=inputs, code=[make_matrix])
     return PlayMatrix(
         run.read(f"{name}/counts.npz"), run.read(f"{name}/users.parquet")["user"].to_numpy(object),
         run.read(f"{name}/songs.parquet")["song_id"].to_numpy(object),
@@ -704,7 +705,7 @@ def new_song_vectors(
         "settings": settings, "fits": names, "n_users": n_users, "seed": seed,
         "learning": learning or {}, "songs": value_digest(songs.to_dict("list"))} | options,
         inputs=["collaborative/plays-matched", "features", "lyrics"],
-        modules=["collaborative", "models", "training"])  # fmt: skip
+        code=[new_song_vectors])  # fmt: skip
     read = {name: run.read(f"collaborative/new_songs/{name}.npy")
             for name in ("users", "songs", "true", "random", *names)}
     return Factors(read.pop("users"), read.pop("songs")), read

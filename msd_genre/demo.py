@@ -28,7 +28,8 @@ from msd_genre.fit import (
 )
 from .lyrics import read_counts
 from .parameters import _must_be_known
-from .runs import _remove, source_digest, value_digest, _write_json
+from .digests import code_digest, value_digest
+from .runs import _remove, _write_json
 from .songs import _song_bytes
 from .sources import find_layout
 
@@ -1082,7 +1083,7 @@ def write_demo(
     folder = Path(folder).expanduser()
     record = {
         "fictional": True, "n_songs": n_songs, "n_listeners": n_listeners, "seed": seed,
-        "parameters": value_digest(asdict(parameters)), "code": source_digest(["demo"]),
+        "parameters": value_digest(asdict(parameters)), "code": code_digest(write_demo),
     }
     if _recorded(folder) == record:
         return folder

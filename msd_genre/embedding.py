@@ -23,7 +23,8 @@ from sklearn.preprocessing import StandardScaler
 from .features import open_store
 from .lyrics import guess_languages, lyric_vectors
 from .metrics import artist_weights
-from .runs import Run, value_digest
+from .digests import value_digest
+from .runs import Run
 from .songs import PITCH_CLASSES
 from .splits import artist_groups, kept_songs
 
@@ -334,7 +335,7 @@ def make_retrieval(
         table[["space", *table.columns.drop("space")]].to_csv(path, index=False)
 
     folders = sorted({folder for line in lines.values() for folder in line["folders"]})
-    run.make(name, build, modules=["embedding"], inputs=_inputs(folders), params={
+    run.make(name, build, code=[make_retrieval], inputs=_inputs(folders), params={
         "lines": lines, "k": list(k), "n_boot": n_boot, "seed": seed, "reference": reference,
         "given": {one: value_digest(space.to_dict("list")) for one, space in given.items()}})
     return run.read(name)
@@ -355,7 +356,7 @@ def make_map(
         x, y = tsne(space.filter(regex="^e_").to_numpy(), seed, perplexity).T
         space[["track_id", "genre"]].assign(x=x, y=y).to_parquet(path)
 
-    run.make(name, build, modules=["embedding"], inputs=_inputs([folder]), params={
+    run.make(name, build, code=[make_map], inputs=_inputs([folder]), params={
         "kind": kind, "n_songs": n_songs, "perplexity": perplexity, "seed": seed})
     return run.read(name)
 
@@ -548,7 +549,7 @@ def make_clusters(
         songs.to_parquet(path / "songs.parquet")
         shared.to_parquet(path / "shared.parquet")
 
-    run.make(name, build, modules=["embedding"], inputs=_inputs(folders), params={
+    run.make(name, build, code=[make_clusters], inputs=_inputs(folders), params={
         "min_size": min_size, "min_samples": min_samples, "n_perm": n_perm, "seed": seed})
     return run.read(f"{name}/songs.parquet"), run.read(f"{name}/shared.parquet")
 

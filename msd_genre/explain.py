@@ -318,7 +318,7 @@ def make_untrained(
                    ).to_parquet(path / "embedding.parquet")
 
     name = f"embedding/untrained/{folder.removeprefix('models/')}"
-    run.make(name, build, params={"seed": seed}, modules=["explain"],
+    run.make(name, build, params={"seed": seed}, code=[make_untrained],
              inputs=[folder, "catalog.parquet", "split.parquet", "features", "lyrics"])
     return name
 
@@ -522,7 +522,7 @@ def make_explanations(
             one.to_parquet(path / f"{name}.parquet")
 
     name = f"explain/{folder.removeprefix('models/')}"
-    run.make(name, build, modules=["explain"],
+    run.make(name, build, code=[make_explanations],
              params={"per_genre": per_genre, "wanted": wanted or [], "reference": reference,
                      "steps": steps, "seed": seed},
              inputs=[folder, "catalog.parquet", "split.parquet", "features", "lyrics"])

@@ -74,7 +74,7 @@ def build_store(
         _gather(songs.merge(where, on="track_id", validate="1:1"), run.path("songs"),
                 path / "store.h5")
 
-    run.make("features", build, inputs=["songs", "catalog.parquet"], modules=["features"])
+    run.make("features", build, inputs=["songs", "catalog.parquet"], code=[build_store])
     return open_store(run.path("features"))
 
 
@@ -264,4 +264,4 @@ def build_lyrics(
 
     inputs = ["features", *filter(None, [text])]
     return run.make("lyrics", build, params={"vectors": vectors}, inputs=inputs,
-                    modules=["features", "lyrics"])
+                    code=[build_lyrics])

@@ -163,7 +163,7 @@ def open_space(
         index = build_index(table.filter(regex="^e_").to_numpy())
         faiss.write_index(index, str(folder / "songs.faiss"))
 
-    run.make(name, build, modules=["neighbours"], inputs=[
+    run.make(name, build, code=[open_space], inputs=[
         f"models/{training}", "features", "lyrics", "catalog.parquet", "split.parquet"])
     table = run.read(f"{name}/songs.parquet")
     known = kept_songs(run).set_index("track_id").loc[table["track_id"]]

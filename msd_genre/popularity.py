@@ -378,7 +378,7 @@ def train_on_bins(
         "n_bins": n_bins, "protocol": protocol, "fold": fold, "seed": seed, "epochs": epochs,
         "batch_size": batch_size, "learning_rate": learning_rate},
         inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
-        modules=["popularity", "models", "training"])  # fmt: skip
+        code=[train_on_bins])  # fmt: skip
     return name
 
 

@@ -24,7 +24,8 @@ from sklearn.metrics import f1_score
 from .features import Store, song_statistics, _statistic_names
 from .lyrics import lyric_vectors
 from .metrics import TITLES, score_intervals
-from .runs import Run, file_digest, _remove, _write_json
+from .digests import file_digest
+from .runs import Run, _remove, _write_json
 from .scan import _N_SUMMARY, _cut, _scan_options, _summarize
 from .songs import Segments
 from .splits import artist_groups, kept_songs

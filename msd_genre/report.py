@@ -24,12 +24,13 @@ from typing import IO, Any
 import yaml
 
 from .costs import _measured
+from .digests import script_digest, value_digest
 from .parameters import _must_be_known, read_params
 from msd_genre.preview import (
     _cell_options, _front_matter, _place_site, _resource, _with_options, render_preview,
 )  # fmt: skip
 from msd_genre.runs import (
-    Run, _imported_modules, _write_json, report_command, source_digest, stale, value_digest,
+    Run, _write_json, report_command, stale,
 )  # fmt: skip
 from .sources import extra, project_root
 
@@ -110,22 +111,22 @@ def plan_chapters(
     return chapters
 
 # %% ../nbs/api/80_report.ipynb #3fceb3d7
-def _chapter_modules(
+def _code_digest(
     notebook: NotebookNode,  # a chapter
-) -> list[str]:  # modules of the package, sorted
-    "Return the modules of the package that a notebook's code imports."
+) -> str:  # hexadecimal SHA-256
+    "Return the digest of the definitions that a notebook's code reaches."
     lines = [line for cell in notebook.cells if cell.cell_type == "code"
              for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))]
-    return sorted(_imported_modules("\n".join(lines)))
+    return script_digest("\n".join(lines))
 
 
-def _went_in(
+def _fingerprint_inputs(
     chapter: _Chapter,
-) -> dict:  # digests: of its cells, of each parameter, of the code that it imports
-    "What a chapter is made of, but for the artefacts that it reads."
+) -> dict:  # digests: of its cells, of each parameter, of the code that it uses
+    "Return what a chapter is made of, without the artifacts that it reads."
     notebook = nbformat.read(chapter.path, 4)
     try:
-        modules = _chapter_modules(notebook)
+        code = _code_digest(notebook)
     except SyntaxError as error:
         raise ReportError(f"chapter {chapter.name} is not Python: {error}") from error
     cells = [[c.cell_type, c.source, c.metadata.get("tags", [])] for c in notebook.cells]
@@ -133,7 +134,7 @@ def _went_in(
     return {
         "cells": value_digest(cells),
         "parameters": {name: value_digest(value) for name, value in given.items()},
-        "source": source_digest(modules),
+        "source": code,
     }
 
 
@@ -155,11 +156,11 @@ def _changes(
     known = json.loads(record.read_text()) if executed.is_file() and record.is_file() else {}
     if "went_in" not in known:
         return ["it was not executed yet"]
-    before, now = known["went_in"], _went_in(chapter)
+    before, now = known["went_in"], _fingerprint_inputs(chapter)
     names = sorted({name for name, _ in before["parameters"].items() ^ now["parameters"].items()})
     why = ["its cells have changed"] if before["cells"] != now["cells"] else []
     why += [f"other parameters: {', '.join(names)}"] if names else []
-    why += ["the code that it imports has changed"] if before["source"] != now["source"] else []
+    why += ["the code that it uses has changed"] if before["source"] != now["source"] else []
     gone = [name for name in known["reads"] if not (run.dir / name).exists()]
     other = [name for name, digest in known["reads"].items()
              if name not in gone and run.digest(name) != digest]
@@ -178,7 +179,7 @@ def _reads(
     return sorted({name for path in records for name in json.loads(path.read_text())["reads"]})
 
 
-def _must_be_current(
+def _ensure_up_to_date(
     run: Run,
     chapters_dir: Path | None = None,  # as `plan_chapters` takes it
 ) -> None:
@@ -229,7 +230,7 @@ def _execute_chapter(
     executed = _executed_path(run, chapter.name)
     executed.parent.mkdir(exist_ok=True)
     unfinished = executed.with_suffix(".partial.ipynb")
-    went_in, begun = _went_in(chapter), time.perf_counter()
+    went_in, begun = _fingerprint_inputs(chapter), time.perf_counter()
     kept = f"The notebook up to there: {_relative(unfinished)}. What was made before it is kept."
     with TemporaryDirectory() as folder, Path(folder, "log").open("w+") as log:
         trace = Path(folder, "reads.jsonl")
@@ -455,7 +456,7 @@ def _flat(params: dict, before: str = "") -> dict[str, object]:
     return flat
 
 
-def _unlike_full(run: Run) -> list[str]:
+def _diff_from_full(run: Run) -> list[str]:
     "Return rows of a table: where parameters differ from the write-up's own protocol and sizes."
     full = project_root() / "params" / "full.yaml"
     here, there = _flat(run.params), _flat(read_params(full)) if full.is_file() else {}
@@ -478,7 +479,7 @@ def _stamp_note(
         elif isinstance(value, bool):
             value = "yes" if value else "no"
         rows += [f"| {name} | {value} |"] if value is not None else []
-    if unlike := _unlike_full(run):
+    if unlike := _diff_from_full(run):
         rows += ["", "Set otherwise than in `params/full.yaml`, the write-up's own sizes:", "",
                  "| parameter | here | in full |", "|:--|:--|:--|", *unlike]
     head = '::: {.callout-note .run-stamp collapse="true" title="The run behind this page"}'

@@ -153,7 +153,7 @@ def make_table(
     recipe = {"kind": kind, "lines": checked, "n_boot": n_boot}
     trainings = sorted({folder for line in checked for folder in line["folders"]})
     run.make(
-        name, lambda path: _write(run, recipe, path), params=recipe, modules=["results"],
+        name, lambda path: _write(run, recipe, path), params=recipe, code=[make_table],
         inputs=["catalog.parquet", "features", "split.parquet",
                 *(f"{folder}/predictions.parquet" for folder in trainings)],
     )  # fmt: skip

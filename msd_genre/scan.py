@@ -28,7 +28,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from .runs import Run, _remove, source_digest, value_digest
+from .digests import code_digest, value_digest
+from .runs import Run, _remove
 from msd_genre.songs import (
     METADATA_FIELDS, PITCH_CLASSES, Place, Segments, Song, SongError, SongFile, open_places,
     read_song,
@@ -94,8 +95,8 @@ _OPTIONS = {"n_frames": 300, "offset": 0, "shard_songs": 256}
 
 
 def _reading_code() -> str:  # hexadecimal SHA-256
-    "Return the digest of the code that decides what is in a shard, without what it imports."
-    return source_digest(["scan", "songs"], below=False)
+    "Return the digest of the code that decides what is in a shard."
+    return code_digest(_run_task)
 
 
 class ScanError(RuntimeError):
@@ -481,7 +482,7 @@ def scan_songs(
         work.rename(path)
 
     went_in = {"files": value_digest(seen), **asdict(recipe)}
-    return run.make("songs", build, params=went_in, modules=["scan"])
+    return run.make("songs", build, params=went_in, code=[scan_songs])
 
 
 def _in_one_process(

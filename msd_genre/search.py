@@ -152,7 +152,7 @@ def search(
     params = {"plan": plan.__dict__, "n_trials": n_trials,
               "space": {key: [type(value).__name__, *value] for key, value in space.items()}}
     run.make(name, partial(_search, run, name, plan, space, n_trials), params=params,
-             inputs=["catalog.parquet", "split.parquet", "features", "lyrics"], modules=["search"])
+             inputs=["catalog.parquet", "split.parquet", "features", "lyrics"], code=[search])
     return run.read(name)
 
 

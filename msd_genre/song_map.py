@@ -160,7 +160,7 @@ def _make_places(
         table = songs[["track_id"]].reset_index(drop=True)
         table.assign(x=plane[:, 0], y=plane[:, 1]).to_parquet(path)
 
-    run.make(name, build, params=chosen, inputs=[f"spaces/{space.name}"], modules=["embedding"])
+    run.make(name, build, params=chosen, inputs=[f"spaces/{space.name}"], code=[_make_places])
     return name
 
 
@@ -186,5 +186,5 @@ def make_map(
         path.write_text(text, encoding="utf-8")
 
     return run.make("pages/song_map.html", build, params={"fictional": fictional},
-                    modules=["song_map"],
+                    code=[make_map],
                     inputs=[places, f"spaces/{space.name}", "catalog.parquet"])

@@ -762,6 +762,6 @@ def train(
         partial(_build, run, plan, verbose),
         params=params | {"tag": plan.tag},
         inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
-        modules=["training"],
+        code=[train],
     )
     return open_trained(run, plan.name)

@@ -712,9 +712,8 @@ def track_conflict(corpus):
 @pytest.fixture(scope="module", autouse=True)
 def code_that_stays():
     """A build looks at the package's code and commit some ten times: once is enough here."""
-    digest = cache(runs.source_digest)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "source_digest", lambda names: digest(tuple(names)))
+        patch.setattr(runs, "code_digest", cache(runs.code_digest))
         patch.setattr(scan, "_reading_code", cache(scan._reading_code))
         patch.setattr(runs, "_commit", cache(runs._commit))
         patch.setattr(runs, "version", cache(runs.version))

@@ -37,6 +37,7 @@ from msd_genre.demo import (
     word_frequencies,
     write_demo,
 )
+from msd_genre.digests import file_digest
 from msd_genre.fit import (
     _STATISTICS,
     FitError,
@@ -55,7 +56,6 @@ from msd_genre.lyrics import read_counts, read_reverse_mapping
 from msd_genre.parameters import ParameterError
 from msd_genre.plays import read_mismatches, read_triplets, read_unique_tracks
 from msd_genre.published import genre_counts
-from msd_genre.runs import file_digest
 from msd_genre.songs import (
     Segments,
     Song,

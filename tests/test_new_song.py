@@ -31,7 +31,7 @@ def run(demo_corpus, tmp_path_factory):
     features.build_lyrics(run)
     sizes = {"largest": 20, "others": 8, "min_songs": 2}
     split = splits.make_split(songs, "artist", 1, test_share=0.2, **sizes, allow_absent=True)
-    run.make("split.parquet", split.to_parquet, inputs=["catalog.parquet"], modules=["splits"])
+    run.make("split.parquet", split.to_parquet, inputs=["catalog.parquet"], code=[])
     scaled = {"scaling": "standard", "weighting": "tfidf", "tag": "scaled"}
     training.train(run, "baseline", epochs=2, batch_size=16, verbose=False, **scaled)
     training.train(run, "cnn", epochs=1, batch_size=16, sizes={"filters": (8, 8, 8)},

@@ -300,14 +300,15 @@ def test_a_failing_step_leaves_its_own_error(tmp_path, capsys):
     assert capsys.readouterr().out.split() == ["[", "1/2]", "catalog", "failed"]
 
 
-def test_imported_modules_of_every_form():
-    cells = [
-        "%matplotlib inline\n!ls\nfrom msd_genre import runs, songs as s",
-        "import msd_genre.plays\nfrom msd_genre.genres import read_labels",
-        "import numpy\nfrom pathlib import Path",
-    ]
-    notebook = new_notebook(cells=[new_markdown_cell("from x"), *map(new_code_cell, cells)])
-    assert report._chapter_modules(notebook) == ["genres", "plays", "runs", "songs"]
+def test_a_chapter_depends_on_the_functions_that_it_uses():
+    def digest(*cells):
+        notebook = new_notebook(cells=[new_markdown_cell("from x"), *map(new_code_cell, cells)])
+        return report._code_digest(notebook)
+
+    used = digest("%matplotlib inline\n!ls\nfrom msd_genre import plays", "plays.read_triplets(x)")
+    assert used == digest("from msd_genre.plays import read_triplets\nread_triplets(x)")
+    assert used != digest("from msd_genre import plays", "plays.read_mismatches(x)")
+    assert digest("import numpy") == digest("from pathlib import Path")
 
 
 @pytest.mark.parametrize(
@@ -349,18 +350,18 @@ def test_importing_the_runner_loads_no_science():
 def test_a_run_whose_chapter_or_artefact_has_changed_is_not_published(finished, tmp_path):
     run_toys(finished)
     run, chapters = make_run(finished / "run"), finished / "chapters"
-    report._must_be_current(run, chapters)
+    report._ensure_up_to_date(run, chapters)
     kept = (run.dir / ".keys" / "n.json.json").read_text()
     said = json.loads(kept)
     (run.dir / ".keys" / "n.json.json").write_text(json.dumps(said | {"digest": "0" * 64}))
     with pytest.raises(report.ReportError, match=r"01_makes: n.json, which it reads, has changed"):
-        report._must_be_current(run, chapters)
+        report._ensure_up_to_date(run, chapters)
     (run.dir / ".keys" / "n.json.json").write_text(kept)
-    report._must_be_current(run, chapters)
+    report._ensure_up_to_date(run, chapters)
     original = (chapters / "03_alone.ipynb").read_bytes()
     edited = nbformat.read(chapters / "03_alone.ipynb", 4)
     edited.cells[0].source += " More prose."
     nbformat.write(edited, chapters / "03_alone.ipynb")
     with pytest.raises(report.ReportError, match="is stale and is not published:\n  03_alone"):
-        report._must_be_current(run, chapters)
+        report._ensure_up_to_date(run, chapters)
     (chapters / "03_alone.ipynb").write_bytes(original)

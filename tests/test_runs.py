@@ -12,6 +12,7 @@ import pytest
 
 from msd_genre import runs
 from msd_genre.parameters import ParameterError
+from msd_genre.sources import project_root
 
 
 @pytest.fixture
@@ -49,17 +50,6 @@ def test_a_changed_input_makes_what_depends_on_it_again(run):
     assert calls == ["b", "b"]
 
 
-def test_a_changed_module_changes_the_key(tmp_path, monkeypatch):
-    (tmp_path / "upper.py").write_text("from .lower import f\n")
-    (tmp_path / "lower.py").write_text("def f():\n    return 1  # one\n")
-    monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
-    before = runs.source_digest(["upper"])
-    (tmp_path / "lower.py").write_text("def f():\n    return 1  # another comment\n")
-    assert runs.source_digest(["upper"]) == before
-    (tmp_path / "lower.py").write_text("def f():\n    return 2\n")
-    assert runs.source_digest(["upper"]) != before
-
-
 def test_a_builder_that_fails_leaves_nothing_and_keeps_its_scratch(run):
     def fail(path):
         (run.scratch("a") / "done.txt").write_text("half")
@@ -95,9 +85,9 @@ def test_scratch_of_other_parameters_is_not_taken_over(run):
 
 
 def test_the_sidecar_says_what_made_an_artefact(run):
-    run.make("deep/a.json", write("1", []), params={"x": 1}, modules=["runs"])
+    run.make("deep/a.json", write("1", []), params={"x": 1}, code=[runs.create_run])
     said = json.loads((run.dir / ".keys" / "deep__a.json.json").read_text())
-    assert said["params"] == {"x": 1} and said["modules"]["names"] == ["runs"]
+    assert said["params"] == {"x": 1} and said["code"]["names"] == ["msd_genre.runs:create_run"]
     assert said["digest"] == runs.file_digest(run.dir / "deep" / "a.json")
     assert said["stamp"]["seed"] == 1 and "tensorflow" in said["stamp"]["versions"]
     assert re.fullmatch(r"\w+ \w+ [\w ]+, \d+ cores", said["stamp"]["machine"])
@@ -245,9 +235,10 @@ def test_an_error_names_what_really_makes_the_missing_artifact(opened):
     executed = said(own)
     assert "chapters before it were executed and do not make it" in executed
     assert "msd-genre report" not in executed
-    run.make("models/baseline-s2", lambda path: path.mkdir(), modules=["sources"])
+    run.make("models/baseline-s2", lambda path: path.mkdir(), code=[project_root])
     spoilt = said(own)
-    assert "models/baseline-s2 is there" in spoilt and "made by the code of sources" in spoilt
+    assert "models/baseline-s2 is there" in spoilt
+    assert "made by the code of msd_genre.sources:project_root" in spoilt
     assert f"Remove {run.dir / 'models' / 'baseline-s2'}" in spoilt
 
 
@@ -274,7 +265,7 @@ def test_a_run_goes_on_with_new_parameters_and_keeps_what_it_knows_of_its_data(r
 
 
 def test_what_is_stale_is_named_with_its_reason(run, monkeypatch):
-    run.make("a.txt", write("1", []), modules=["runs"])
+    run.make("a.txt", write("1", []), code=[runs.create_run])
     run.make("b.txt", write("2", []), inputs=["a.txt"])
     run.make("old.txt", write("3", []))
     assert runs.stale(run, content=True) == {}
@@ -285,10 +276,20 @@ def test_what_is_stale_is_named_with_its_reason(run, monkeypatch):
     assert runs.stale(run, ["b.txt"], content=True) == {
         "b.txt": "its content is not what was written"
     }
-    run.make("a.txt", write("4", []), params={"n": 2}, modules=["runs"])
+    run.make("a.txt", write("4", []), params={"n": 2}, code=[runs.create_run])
     assert runs.stale(run, ["b.txt"]) == {"b.txt": "a.txt has changed"}
-    monkeypatch.setattr(runs, "source_digest", lambda names, below=True: "0" * 64)
-    assert "the code of runs" in runs.stale(run, ["a.txt"])["a.txt"]
+    monkeypatch.setattr(runs, "code_digest", lambda *names: "0" * 64)
+    assert "the code of msd_genre.runs:create_run" in runs.stale(run, ["a.txt"])["a.txt"]
+
+
+def test_a_run_of_an_earlier_version_names_the_command_that_rebuilds_it(run):
+    sidecar = run.dir / ".keys" / "a.json.json"
+    sidecar.parent.mkdir()
+    sidecar.write_text(json.dumps({"key": "1", "modules": {"names": ["scan"], "source": "2"}}))
+    for reopen in (lambda: runs.open_run(run.dir), lambda: runs.create_run({"seed": 1}, run.dir)):
+        with pytest.raises(runs.RunError, match="earlier version") as refusal:
+            reopen()
+        assert "Remove the folder, then run `msd-genre report" in str(refusal.value)
 
 
 def test_what_an_artefact_was_made_from_is_followed_through_folders(run):
