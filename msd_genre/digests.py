@@ -191,8 +191,9 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
     "Remove the docstrings of a tree in place, and return it."
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if (isinstance(body, list) and body and isinstance(body[0], ast.Expr)
-                and isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str)):
+        first = body[0] if isinstance(body, list) and body else None
+        value = first.value if isinstance(first, ast.Expr) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
             body[0] = ast.Pass()
     return tree
 
@@ -333,7 +334,7 @@ def script_digest(
     text: str,  # Python
     own: bool = False,  # whether the digest covers the code itself as well
 ) -> str:  # hexadecimal SHA-256
-    "Return the digest of all that code uses of the package. Raise `CodeError` as `code_digest` does."
+    "Return the digest of what code uses of the package. Raise `CodeError` like `code_digest`."
     code = _read_code(text, "")
     nodes = {node for name in code.digests for node in _neighbors(code, name) if node[0]}
     return value_digest([_digest_of(nodes), code.digests if own else None])
