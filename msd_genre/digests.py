@@ -190,7 +190,7 @@ def _absolute(node: ast.ImportFrom, module: str) -> str:
 def _without_docstrings(tree: ast.AST) -> ast.AST:
     "Remove the docstrings of a tree in place, and return it."
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
+        body: Any = getattr(node, "body", None)
         first = body[0] if isinstance(body, list) and body else None
         value = first.value if isinstance(first, ast.Expr) else None
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
