@@ -56,8 +56,8 @@ suite: $(READY) ## the tests alone
 # What differs from the last commit, or where nothing does, what that commit changed.
 CHANGED = $(shell git diff --name-only HEAD | grep . || git diff --name-only HEAD~1)
 CHANGED_API = $(filter nbs/api/%.ipynb,$(wildcard $(CHANGED)))
-CHANGED_TESTS = $(sort tests/test_house.py $(filter tests/test_%.py,$(wildcard $(CHANGED) \
-  $(shell printf '%s\n' $(CHANGED_API) | sed -E 's#nbs/api/[0-9]+_(.*)\.ipynb#tests/test_\1.py#'))))
+CHANGED_TESTS = $(sort tests/test_project.py $(wildcard $(shell printf '%s\n' $(CHANGED) | sed -nE \
+  -e '/^tests\/(.*\/)?test_[^/]*\.py$$/p' -e 's#nbs/api/(.*/)?([0-9]+_)?([^/]*)\.ipynb#tests/\1test_\3.py#p')))
 
 check: $(READY) ## what a commit must pass: exported, clean, linted, typed, tested; FAST=1 tests what changed, in 2 minutes
 	@before=$$(git diff | git hash-object --stdin); $(BIN)/nbdev_export && $(BIN)/nbdev_clean || exit 1; \

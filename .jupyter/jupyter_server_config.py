@@ -38,7 +38,7 @@ def must_be_python(os_path):
 
 def export(os_path, model, contents_manager, **_):
     "After a module's notebook was saved: export the module. An error is logged; the save stands."
-    if model["type"] == "notebook" and Path(os_path).parent == notebooks / "api":
+    if model["type"] == "notebook" and notebooks / "api" in Path(os_path).parents:
         try:
             must_be_python(os_path)
             from nbdev.doclinks import nbdev_export

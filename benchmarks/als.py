@@ -19,7 +19,7 @@ from record import write_record
 from scipy import sparse
 from text_join import distinct_pairs
 
-from msd_genre.collaborative import als
+from msd_genre.analysis.listeners import als
 
 SHAPE = {"users": 1_019_318, "songs": 384_546, "triplets": 48_373_586}
 

@@ -21,14 +21,14 @@ import pandas as pd
 import psutil
 from record import write_record
 
-from msd_genre.demo import write_demo
-from msd_genre.sources import project_root
+from msd_genre.synthetic.write import write_demo
+from msd_genre.workspace.paths import project_root
 
 
 def build(data: Path, folder: Path, workers: int) -> None:
     "Build a run and print the seconds of its parts."
-    from msd_genre import catalog, features
-    from msd_genre.runs import create_run
+    from msd_genre.corpus import catalog, features
+    from msd_genre.workspace.runs import create_run
 
     run = create_run({"seed": 1, "data": {"folder": str(data)}}, folder)
     start = perf_counter()

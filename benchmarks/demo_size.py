@@ -23,8 +23,8 @@ import pandas as pd
 import psutil
 from record import write_record
 
-from msd_genre.demo import write_demo
-from msd_genre.sources import project_root
+from msd_genre.synthetic.write import write_demo
+from msd_genre.workspace.paths import project_root
 
 FEW = 24
 

@@ -10,6 +10,7 @@ Nothing that is kept is a song's own value: quantiles are smoothed, curves are m
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,17 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from msd_genre.demo import PARAMETERS, _like_songs, replace, write_demo
-from msd_genre.fit import LEVELS, Fitted, _read_songs, fit_demo
-from msd_genre.lyrics import read_counts
-from msd_genre.runs import _write_json
-from msd_genre.scan import _summarize, _summary_names
-from msd_genre.songs import Segments, _find_songs, read_song
-from msd_genre.sources import find_layout, project_root
+from msd_genre.corpus.scan import _summarize, _summary_names
+from msd_genre.datasets.musixmatch import read_counts
+from msd_genre.files.layout import find_layout
+from msd_genre.files.song_file import read_song
+from msd_genre.files.song_schema import Segments
+from msd_genre.files.song_sources import _find_songs
+from msd_genre.synthetic.estimate import LEVELS, Fitted, _read_songs, fit_demo
+from msd_genre.synthetic.plan import PARAMETERS
+from msd_genre.synthetic.write import _like_songs, write_demo
+from msd_genre.workspace.paths import project_root
+from msd_genre.workspace.runs import _write_json
 
 FACTS = ("duration_s", "tempo_bpm", "key", "mode", "loudness_db", "year", "artist_familiarity",
          "n_segments")

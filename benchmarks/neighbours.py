@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from record import write_record
 
-from msd_genre.neighbours import _PROBED, build_index, nearest
+from msd_genre.inference.index import _PROBED, build_index, nearest
 
 GENRES, HIDDEN, DIMENSIONS, K = 16, 20, 50, 10
 

@@ -19,11 +19,11 @@ import tables
 from isal import isal_zlib
 from record import medians, write_record
 
-from msd_genre import songs
-from msd_genre.demo import write_demo
+from msd_genre.files import hdf5, hdf5_bytes, song_file, song_schema, song_sources
+from msd_genre.synthetic.write import write_demo
 
-ARRAYS = [f"analysis/{name}" for name in songs._SEGMENT_ARRAYS]
-TABLES = list(dict.fromkeys(table for table, _ in songs.METADATA_FIELDS.values()))
+ARRAYS = [f"analysis/{name}" for name in song_schema._SEGMENT_ARRAYS]
+TABLES = list(dict.fromkeys(table for table, _ in song_schema.METADATA_FIELDS.values()))
 
 
 def by_pytables(path: str) -> None:
@@ -31,7 +31,7 @@ def by_pytables(path: str) -> None:
     with tables.open_file(path) as file:
         for array in ARRAYS:
             file.get_node(f"/{array}")[:]
-        for table, field in songs.METADATA_FIELDS.values():
+        for table, field in song_schema.METADATA_FIELDS.values():
             getattr(file.get_node(f"/{table}").cols, field)[0]
 
 
@@ -41,15 +41,15 @@ def by_h5py(path: str) -> None:
         for array in ARRAYS:
             file[array][:]
         rows = {table: file[table][0] for table in TABLES}
-    for table, field in songs.METADATA_FIELDS.values():
+    for table, field in song_schema.METADATA_FIELDS.values():
         rows[table][field].item()
 
 
 def by_our_plain_way(path: str) -> None:
     "What `read_song` does with a file of another layout."
     data = Path(path).read_bytes()
-    with songs._plain_datasets(data) as dataset:
-        songs._song(dataset, path, False)
+    with hdf5._plain_datasets(data) as dataset:
+        song_file._song(dataset, path, False)
 
 
 def opened(path: str) -> None:
@@ -59,10 +59,10 @@ def opened(path: str) -> None:
 
 def chunks(data: bytes) -> list[bytes]:
     "The stored chunks of all that is read of a song."
-    dataset, found = songs._raw_datasets(data), []
+    dataset, found = hdf5_bytes._raw_datasets(data), []
     for name in ARRAYS + TABLES:
         raw = dataset(name)
-        places = songs._chunks(data, raw.tree, len(raw.shape))
+        places = hdf5_bytes._chunks(data, raw.tree, len(raw.shape))
         found += [data[at : at + size] for size, _, _, at in places]
     return found
 
@@ -77,7 +77,7 @@ def inflate(stored: list[bytes]) -> None:
 
 
 def datasets(data: bytes) -> None:
-    dataset = songs._raw_datasets(data)
+    dataset = hdf5_bytes._raw_datasets(data)
     for name in ARRAYS + TABLES:
         dataset(name)[...]
 
@@ -86,7 +86,7 @@ METHODS = {
     "PyTables": by_pytables,
     "h5py": by_h5py,
     "ours, plain way": by_our_plain_way,
-    "ours, float64": songs.read_song,
+    "ours, float64": song_file.read_song,
     "open only": opened,
 }
 
@@ -135,10 +135,10 @@ def main() -> None:
             print("No --data and no MSD_GENRE_DATA: measured on fictional songs, written now.")
             write_demo(temporary, n_songs=options.songs)
         paths = []
-        for path in songs._find_songs(options.data or temporary):
+        for path in song_sources._find_songs(options.data or temporary):
             try:
-                songs.read_song(path)
-            except songs.SongError:
+                song_file.read_song(path)
+            except song_schema.SongError:
                 continue  # the fictional corpus has some broken files
             paths.append(str(path))
         paths = paths[: options.songs]

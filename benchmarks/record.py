@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from msd_genre.runs import _write_json
+from msd_genre.workspace.runs import _write_json
 
 RECORDS = Path(__file__).resolve().parent.parent / "results" / "benchmarks"
 

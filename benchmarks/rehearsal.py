@@ -24,11 +24,11 @@ import pandas as pd
 import psutil
 from record import machine
 
-from msd_genre.catalog import funnel, kept, set_aside
-from msd_genre.costs import read_costs
-from msd_genre.report import record_run
-from msd_genre.runs import Run, _write_json, open_run
-from msd_genre.sources import project_root
+from msd_genre.corpus.catalog import funnel, kept, set_aside
+from msd_genre.report.chapters import record_run
+from msd_genre.workspace.costs import read_costs
+from msd_genre.workspace.paths import project_root
+from msd_genre.workspace.runs import Run, _write_json, open_run
 
 STEPS = ("catalog", "05_cnn")  # in which it is killed
 TRAINED = "models/cnn-as_written-artist-f0-s1"

@@ -19,7 +19,7 @@ import psutil
 from playwright.sync_api import sync_playwright
 from record import write_record
 
-from msd_genre.song_map import map_page
+from msd_genre.inference.song_map import map_page
 
 GENRES = ["Rock", "Pop", "Electronic", "Metal", "Rap", "Jazz", "RnB", "Country", "Latin", "Reggae",
           "Folk", "Blues", "Punk", "World", "New Age", "Vocal"]  # fmt: skip

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 import psutil
 from record import write_record
 
-from msd_genre import training
-from msd_genre.runs import Run, open_run
-from msd_genre.splits import kept_songs
+from msd_genre.corpus.leaks import kept_songs
+from msd_genre.models import inputs, training
+from msd_genre.workspace.runs import Run, open_run
 
 TRAININGS = 5
 NEEDED = ("catalog.parquet", "split.parquet", "features", "lyrics", ".keys", "songs", "texts")
@@ -39,14 +39,14 @@ def beside(run_dir: Path, folder: str) -> Run:
 
 def measure(run_dir: Path, hold: bool) -> list[float]:
     "GB that this process holds after each training."
-    load, held, seen = training.load_songs, [], []
+    load, held, seen = inputs.load_songs, [], []
 
     def holding(*given):
         held.append(load(*given))
         return held[-1]
 
     if hold:
-        training.load_songs = holding
+        inputs.load_songs = holding
     with TemporaryDirectory(dir=run_dir.parent) as folder:
         run = beside(run_dir, folder)
         for number in range(TRAININGS):

@@ -26,9 +26,9 @@ import pyarrow.compute as pc
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from record import medians, write_record
 
-from msd_genre.genres import read_labels
-from msd_genre.lyrics import read_counts
-from msd_genre.plays import play_counts, read_unique_tracks
+from msd_genre.datasets.labels import read_labels
+from msd_genre.datasets.musixmatch import read_counts
+from msd_genre.datasets.plays import play_counts, read_unique_tracks
 
 SIZES = {
     "tracks": 1_000_000, "songs": 999_056, "labels": 280_831, "train": 210_519, "test": 27_143,

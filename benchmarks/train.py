@@ -42,7 +42,7 @@ def setups(network: str) -> list[str]:
 
 def invented(n: int):
     "Songs as `training.Songs` has them; row by row random numbers of the real range."
-    from msd_genre.training import Songs
+    from msd_genre.models.inputs import Songs
 
     rng, rows = np.random.default_rng(1), np.arange(n)
     inputs = {"chroma": rng.random((n, 300, 12), dtype=np.float32),
@@ -61,17 +61,18 @@ class Side:
     def __init__(self, setup: str, network: str, size: int, songs, rows: int):
         import keras
 
-        from msd_genre import layers, training
+        from msd_genre.models import fused, training
+        from msd_genre.models import inputs as inputs_module
 
         self.size, self.songs, self.program = size, songs, None
         self.model = training._compile_model(
-            songs, training.Plan(network, "as_coded", batch_size=size))
+            songs, inputs_module.Plan(network, "as_coded", batch_size=size))
         options = {"jit_compile": False} | KERAS.get(setup, {})
         self.model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy",
                            metrics=["accuracy"], **options)  # fmt: skip
         started, used = time.perf_counter(), time.process_time()
         if setup == FUSED:
-            self.program = layers._fused_program(self.model)
+            self.program = fused._fused_program(self.model)
             self.program.load_from(self.model)
         whole_calls = 16 * size  # then the last batch: all shapes are traced and compiled
         self.measure(np.arange(min(rows, whole_calls + rows % size)))

@@ -1,4 +1,5 @@
-"""Regenerate `msd_genre/data/demo_vocabulary.tsv`: the word stems that fictional songs are made of.
+"""Regenerate `msd_genre/resources/demo_vocabulary.tsv`:
+the word stems that fictional songs are made of.
 
 The vocabulary consists of the most frequent words of the packaged vectors (GloVe 6B, public
 domain), stemmed by nltk as the musiXmatch words were, with the words of the themes whatever their
@@ -17,8 +18,8 @@ import numpy as np
 import pandas as pd
 from nltk.stem.snowball import SnowballStemmer
 
-from msd_genre.demo import _THEMES, _pick
-from msd_genre.sources import project_root
+from msd_genre.synthetic.plan import _THEMES, _pick
+from msd_genre.workspace.paths import project_root
 
 N_STEMS, N_FOREIGN, N_NONSENSE = 5000, 290, 110  # in all; of them foreign; no vectors know these
 SUNG = (
@@ -74,6 +75,6 @@ def build_vocabulary() -> pd.DataFrame:  # stem, word, kind ("english", "foreign
 
 
 if __name__ == "__main__":
-    path = project_root() / "msd_genre" / "data" / "demo_vocabulary.tsv"
+    path = project_root() / "msd_genre" / "resources" / "demo_vocabulary.tsv"
     path.write_text(build_vocabulary().to_csv(sep="\t", index=False), encoding="utf-8")
     print(path)

@@ -1,4 +1,4 @@
-"""Regenerate `msd_genre/data/song_layout.json`: the HDF5 layout of a song file, as data.
+"""Regenerate `msd_genre/resources/song_layout.json`: the HDF5 layout of a song file, as data.
 
 The description names each group and dataset by its path, with the types, extents, chunks, filters
 and attributes, but nothing of the song itself. Run it on one song file of the Million Song
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import h5py
 
-from msd_genre.sources import project_root
+from msd_genre.workspace.paths import project_root
 
 # Attributes whose value differs from file to file: described by their type alone.
 SONG_SPECIFIC_ATTRIBUTES = frozenset({"EXTDIM"})
@@ -83,6 +83,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("song", type=Path, help="a song file of the Million Song Dataset")
     layout = describe_layout(parser.parse_args().song)
-    path = project_root() / "msd_genre" / "data" / "song_layout.json"
+    path = project_root() / "msd_genre" / "resources" / "song_layout.json"
     path.write_text(json.dumps(layout, indent=1) + "\n", encoding="utf-8")
     print(path)

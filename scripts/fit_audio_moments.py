@@ -1,4 +1,5 @@
-"""Regenerate `msd_genre/data/audio_moments.json`: moments of cepstra in a collection of sounds.
+"""Regenerate `msd_genre/resources/audio_moments.json`:
+moments of cepstra in a collection of sounds.
 
 The timbre of a sound file is approximated by mapping moments of mel-frequency cepstral coefficients
 to those of the Echo Nest's timbre (see `msd_genre.audio`). Give sound files of a hundred pieces or
@@ -17,9 +18,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from msd_genre.audio import AudioError, _boundaries, _cepstra, _means, _Moments, _read_sound
-from msd_genre.runs import _write_json
-from msd_genre.sources import project_root
+from msd_genre.inference.audio import (
+    AudioError,
+    _boundaries,
+    _cepstra,
+    _means,
+    _Moments,
+    _read_sound,
+)  # fmt: skip
+from msd_genre.workspace.paths import project_root
+from msd_genre.workspace.runs import _write_json
 
 
 def fit_moments(
@@ -51,6 +59,6 @@ if __name__ == "__main__":
     parser.add_argument("sounds", nargs="+", help="sound files")
     parser.add_argument("--note", required=True, help="what collection this is")
     options = parser.parse_args()
-    path = project_root() / "msd_genre" / "data" / "audio_moments.json"
+    path = project_root() / "msd_genre" / "resources" / "audio_moments.json"
     fit_moments(options.sounds, options.note, path)
     print(path)

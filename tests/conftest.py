@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items):
         if {"demo_run", "browser"} & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
     readers = {item.path for item in items if "demo_run" in item.fixturenames}
-    when = {path: -1 if path.stem == "test_chapters" else 1 for path in readers}
+    when = {path: -1 if path.stem == "test_executed_chapters" else 1 for path in readers}
     items.sort(key=lambda item: when.get(item.path, 0))
 
 
@@ -44,7 +44,7 @@ def made_once(tmp_path_factory):
 @pytest.fixture(scope="session")
 def demo_corpus(made_once):
     """Folder of 120 fictional songs in the real formats. Do not write into it."""
-    from msd_genre.demo import write_demo
+    from msd_genre.synthetic.write import write_demo
 
     return made_once("demo", lambda folder: write_demo(folder, n_songs=120, seed=1, n_jobs=1))
 
@@ -52,7 +52,7 @@ def demo_corpus(made_once):
 @pytest.fixture(scope="session")
 def drop_broken_rows():
     """A function that takes the demo's broken rows out of the text files of a copy of it."""
-    from msd_genre.demo import _BROKEN_ROWS, TEXT_FILES
+    from msd_genre.synthetic.write import _BROKEN_ROWS, TEXT_FILES
 
     def drop(corpus):
         for name, rows in _BROKEN_ROWS.items():
@@ -76,14 +76,16 @@ def demo_run(demo_corpus, made_once):
 
     `states` says of each step and chapter what the first run did with it.
     """
-    from msd_genre import catalog, features, parameters, report, runs
+    from msd_genre.corpus import catalog, features
+    from msd_genre.report import chapters
+    from msd_genre.workspace import parameters, runs
 
     def make(folder):
         params = parameters.read_params(Path(__file__).parent / "data" / "smallest.yaml")
         params["data"]["folder"] = str(demo_corpus)
         run = runs.create_run(params, folder)
         steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]
-        done = report.run_report(run, steps)
+        done = chapters.run_report(run, steps)
         runs._write_json(list(done.values()), folder.with_suffix(".states.json"))
 
     run = runs.open_run(made_once("smallest", make))
@@ -108,7 +110,7 @@ def demo_site(demo_run, made_once):
 @pytest.fixture
 def own_run(demo_run, tmp_path):
     """A copy of the finished run, to be changed or spoilt."""
-    from msd_genre import runs
+    from msd_genre.workspace import runs
 
     return runs.open_run(shutil.copytree(demo_run.dir, tmp_path / "run"))
 

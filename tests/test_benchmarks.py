@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from msd_genre import parameters, report
+from msd_genre.report import site
+from msd_genre.workspace import parameters
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,7 +50,7 @@ def test_a_build_is_measured_with_its_memory(demo_corpus, monkeypatch):
 
 def test_the_rehearsal_differs_from_the_full_run_in_size_alone():
     def flat(name):
-        return report._flat(parameters.read_params(ROOT / "params" / f"{name}.yaml"))
+        return site._flat(parameters.read_params(ROOT / "params" / f"{name}.yaml"))
 
     full, rehearsal = flat("full"), flat("rehearsal")
     protocol = [name for name in full if name.split(".")[0] in ("catalog", "features")]

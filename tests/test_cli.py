@@ -13,9 +13,13 @@ import yaml
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_notebook
 
-from msd_genre import cli, demo, report, runs
-from msd_genre.parameters import ParameterError
-from msd_genre.runs import _locked, create_run
+from msd_genre import cli
+from msd_genre.report import chapters
+from msd_genre.synthetic import plan as plan_module
+from msd_genre.synthetic import write
+from msd_genre.workspace import runs
+from msd_genre.workspace.parameters import ParameterError
+from msd_genre.workspace.runs import _locked, create_run
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,20 +68,20 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
     def breaks(*args, **kwargs):
         raise KeyError("a bug")
 
-    monkeypatch.setattr(demo, "write_demo", breaks)
+    monkeypatch.setattr(write, "write_demo", breaks)
     assert isinstance(ask("demo", "write", "anywhere").exception, KeyError)
 
 
 def test_demo_write_passes_its_options_on(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(
-        demo, "write_demo", lambda folder, **options: asked.append((folder, options)) or folder
+        write, "write_demo", lambda folder, **options: asked.append((folder, options)) or folder
     )
     seen = ask("demo", "write", str(tmp_path / "mine"), "--songs", "1500", "--seed", "3")
     assert seen.exit_code == 0 and "1,500 fictional songs" in seen.output
     [(folder, options)] = asked
     assert folder == tmp_path / "mine" and options["n_songs"] == 1500 and options["seed"] == 3
-    assert options["parameters"] is demo.PARAMETERS
+    assert options["parameters"] is plan_module.PARAMETERS
 
 
 def test_a_parameter_is_set_beside_the_file_and_checked_like_those_in_it(tmp_path):
@@ -183,14 +187,14 @@ def test_a_record_has_the_tables_that_the_chapters_declare(tmp_path, monkeypatch
     run = create_run({"run": "tiny", "seed": 3}, tmp_path / "run")
     for name in ("results.csv", "scores/05_a.csv", "scores/05_b.csv", "scores/07_a.csv"):
         run.make(name, lambda path, name=name: path.write_text(name))
-    kept = report.record_run(run)
+    kept = chapters.record_run(run)
     assert kept == tmp_path / "results" / "tiny"
     tables = {path.relative_to(kept).as_posix(): path.read_text() for path in kept.rglob("*.csv")}
     assert {name: name for name in tables} == tables
     assert set(tables) == {"results.csv", "scores/05_a.csv", "scores/05_b.csv"}
     (tmp_path / "nbs" / "report" / "_record.yml").unlink()
-    with pytest.raises(report.ReportError, match="expected the list of the tables"):
-        report.record_run(run)
+    with pytest.raises(chapters.ReportError, match="expected the list of the tables"):
+        chapters.record_run(run)
 
 
 def test_the_chapters_declare_every_recorded_table():
@@ -328,7 +332,7 @@ def test_a_finished_run_verifies_and_a_spoilt_one_is_not_published(
         assert "results.csv: it is gone" in seen.output
         assert f"msd-genre report {given} --run-dir {run} --data" in seen.output
     usual = shutil.copytree(run, tmp_path / "runs" / "smallest")
-    for module in (report, runs):
+    for module in (chapters, runs):
         monkeypatch.setattr(module, "project_root", lambda: tmp_path)
     shutil.copytree(ROOT / "nbs" / "report", tmp_path / "nbs" / "report")
     seen = ask("site", str(usual))

@@ -22,7 +22,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from msd_genre import catalog, cli
+from msd_genre import cli
+from msd_genre.corpus import catalog
 
 ROOT = Path(__file__).parent.parent
 SONG = "data/demo-2000-1/data/A/A/B/TRAABNQ0FACADE57AD.h5"
@@ -116,7 +117,7 @@ def test_a_sound_is_judged_as_the_guide_says(own_run, tmp_path, monkeypatch):
 
 def edited(checkout, diffs):
     """Make the edits that diffs show, in the one notebook cell that has their context."""
-    path = checkout / "nbs" / "api" / "50_models.ipynb"
+    path = checkout / "nbs" / "api" / "models" / "01_networks.ipynb"
     notebook = nbformat.read(path, 4)
     for diff in diffs:
         lines = diff.splitlines()
@@ -148,9 +149,9 @@ def checkout(tmp_path):
 
 
 def module_of(checkout):
-    """`models` as it is in a checkout, beside the one that is imported."""
-    path = checkout / "msd_genre" / "models.py"
-    spec = importlib.util.spec_from_file_location("msd_genre.other", path)
+    """`models.networks` as it is in a checkout, beside the one that is imported."""
+    path = checkout / "msd_genre" / "models" / "networks.py"
+    spec = importlib.util.spec_from_file_location("msd_genre.models.other", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -181,16 +182,16 @@ def test_a_model_is_changed_as_the_guide_says(own_run, demo_corpus, checkout, tm
     assert re.search(r"cnn-as_written-narrow +\| \d\.\d\d", capsys.readouterr().out)
 
     edited(checkout, [edit])
-    assert {"nbs/api/50_models.ipynb", "msd_genre/models.py"} <= {
+    assert {"nbs/api/models/01_networks.ipynb", "msd_genre/models/networks.py"} <= {
         line.split()[0] for line in run(written).splitlines()}  # fmt: skip
     assert module_of(checkout).default_sizes("cnn")["filters"] == (64, 64, 128)
-    assert re.search("^05_cnn +runs: the code that it imports has changed", run(asked), re.M)
+    assert re.search("^05_cnn +runs: the code that it uses has changed", run(asked), re.M)
     run(undo)
     assert re.search("^05_cnn +reused", run(asked), re.M)
 
     edited(checkout, variant)
     export, tried, made = last.splitlines()
-    assert tried == "pytest -q tests/test_models.py -k narrow"
+    assert tried == "pytest -q tests/models/test_networks.py -k narrow"
     run(export)
     place = {"models": module_of(checkout)}
     exec(test, place)
@@ -263,7 +264,7 @@ def test_the_site_works_below_an_address_of_a_project(demo_site, browser, tmp_pa
         page.on("requestfailed", lambda request: wrong.append(request.url))
         page.on("request", lambda request: None if request.url.startswith(
             (f"{address}/msd_genre/", "data:", "blob:")) else wrong.append(request.url))
-        for name in ["", "report/05_cnn.html", "report/song_map.html", "api/models.html",
+        for name in ["", "report/05_cnn.html", "report/song_map.html", "api/models/networks.html",
                      "guides/publish_your_run.html"]:  # fmt: skip
             page.goto(f"{address}/msd_genre/{name}", wait_until="load")
             links = page.evaluate("() => [...document.links].map(a => a.href.split('#')[0])")

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MODULE, CHAPTER = "nbs/api/06_lines.ipynb", "nbs/report/02_lyrics.ipynb"
+MODULE, CHAPTER = "nbs/api/files/03_text.ipynb", "nbs/report/02_lyrics.ipynb"
 
 
 def git_in(folder):
@@ -33,7 +33,7 @@ def start(tmp_path_factory):
     """A git repository with one module, one chapter and the hooks."""
     folder = tmp_path_factory.mktemp("repository")
     for name in [".gitconfig", ".gitattributes", ".gitignore", ".githooks", "settings.ini",
-                 MODULE, CHAPTER, "msd_genre/lines.py", "msd_genre/__init__.py"]:  # fmt: skip
+                 MODULE, CHAPTER, "msd_genre/files/text.py", "msd_genre/__init__.py"]:  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
@@ -130,8 +130,8 @@ def test_a_commit_waits_until_what_it_cleans_and_exports_is_added(repository):
     repository("add", "-A")
     refused = repository("commit", "-m", "x")
     assert refused.returncode == 1
-    assert MODULE in refused.stderr and "msd_genre/lines.py" in refused.stderr
-    assert "ADDED = 1" in (repository.folder / "msd_genre" / "lines.py").read_text()
+    assert MODULE in refused.stderr and "msd_genre/files/text.py" in refused.stderr
+    assert "ADDED = 1" in (repository.folder / "msd_genre" / "files" / "text.py").read_text()
     assert "scrolled" not in (repository.folder / MODULE).read_text()
     repository("add", "-A")
     assert repository("commit", "-m", "x").returncode == 0

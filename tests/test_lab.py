@@ -23,7 +23,7 @@ def project(demo_run, tmp_path_factory):
     """What `make lab` needs of the project, with a finished run as runs/demo."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("Makefile", "settings.ini", ".jupyter/jupyter_server_config.py", "pyproject.toml",
-                 "nbs/guides/jupyterlab.ipynb", "nbs/api/06_lines.ipynb"):  # fmt: skip
+                 "nbs/guides/jupyterlab.ipynb", "nbs/api/files/03_text.ipynb"):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     for name in ("nbs/report", "msd_genre", "params"):
@@ -150,8 +150,8 @@ def test_another_parameter_shows_another_figure_and_saving_keeps_it(page, lab, p
 
 
 def test_saving_a_module_exports_it_and_an_error_loses_nothing(page, lab, project):
-    notebook = open_notebook(page, lab, "api/06_lines.ipynb")
-    path, module = project / "nbs/api/06_lines.ipynb", project / "msd_genre/lines.py"
+    notebook = open_notebook(page, lab, "api/files/03_text.ipynb")
+    path, module = project / "nbs/api/files/03_text.ipynb", project / "msd_genre/files/text.py"
     notebook.get_by_text("#| export").first.click()
     page.keyboard.press("Control+End")
     page.keyboard.type("\nADDED = 1")

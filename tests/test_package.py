@@ -77,7 +77,7 @@ def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(installed):
     there = {path.relative_to(installed).as_posix() for path in installed.rglob("*")
              if path.is_file() and not path.parts[len(installed.parts)].endswith(".dist-info")}
     assert there == here
-    assert {"msd_genre/py.typed", "msd_genre/data/demo_parameters.json"} <= there
+    assert {"msd_genre/py.typed", "msd_genre/resources/demo_parameters.json"} <= there
 
 
 def test_the_metadata_say_what_pyproject_says(installed):
@@ -159,7 +159,7 @@ def test_songs_are_written_and_read_without_a_checkout_or_any_extra(in_empty_env
     seen = in_empty_environment(
         ["--help"], ["demo", "write", "songs", "--songs", "30"], ["sources", "songs"], ["fetch"],
         ["build", "mine.yaml", "--data", "songs"],
-        then="from msd_genre.songs import read_song\nfrom pathlib import Path\n"
+        then="from msd_genre.files.song_file import read_song\nfrom pathlib import Path\n"
         "path = max(Path('songs', 'data').rglob('*.h5'), key=lambda one: one.stat().st_size)\n"
         "print('read', read_song(path).metadata['track_id'] == path.stem)",
     )  # fmt: skip
@@ -183,10 +183,11 @@ def test_the_guide_names_every_extra_and_every_public_name():
              if "text/markdown" in one.get("data", {})]  # fmt: skip
     extras, names = "".join(shown[0]), "".join(shown[-1])
     assert not [extra for extra in PROJECT["optional-dependencies"] if f"`{extra}`" not in extras]
-    for page in (ROOT / "nbs" / "api").glob("*.ipynb"):
-        module = page.stem.split("_", 1)[1]
-        tree = ast.parse((ROOT / "msd_genre" / f"{module}.py").read_text())
+    for page in (ROOT / "nbs" / "api").rglob("[!.]*.ipynb"):
+        place = page.relative_to(ROOT / "nbs" / "api")
+        module = place.parent / (page.stem.partition("_")[2] or page.stem)
+        tree = ast.parse((ROOT / "msd_genre" / module).with_suffix(".py").read_text())
         listed = next(ast.literal_eval(node.value) for node in tree.body
                       if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets))
-        section = names.partition(f"](../api/{page.name})")[2].partition("[**")[0]
+        section = names.partition(f"](../api/{place.as_posix()})")[2].partition("[**")[0]
         assert not [name for name in listed if f"`{name}`" not in section], module

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from msd_genre.lyrics import read_counts
-from msd_genre.plays import read_triplets
+from msd_genre.datasets.musixmatch import read_counts
+from msd_genre.datasets.plays import read_triplets
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "text_join.py"
 

@@ -2,7 +2,7 @@
 
 import time
 
-from msd_genre import scan
+from msd_genre.corpus import scan
 
 
 def slowed(read):
