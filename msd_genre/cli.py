@@ -156,7 +156,7 @@ def _song_options(command: Callable) -> Callable:
         resolved = option(resolved)
     return resolved
 
-
+# %% ../nbs/api/cli.ipynb #f18678a0
 def _resolve_run(
     params: str,  # a parameter file
     data: str | None = None,  # --data
@@ -171,7 +171,7 @@ def _resolve_run(
     resolved = _resolve_data(set_params(read_params(params), settings), data, songs)
     return resolved, _run_folder(run_dir or Path("runs") / resolved["run"])
 
-
+# %% ../nbs/api/cli.ipynb #28b05b5f
 @main.command("report")
 @_song_options
 @_OUT
@@ -346,7 +346,7 @@ def _verify(run_dir: str) -> None:
     if wrong:
         raise DataError(f"{run_dir} does not verify: {wrong} of {len(checks)} checks failed")
 
-
+# %% ../nbs/api/cli.ipynb #8ae601e1
 @main.command("sources")
 @click.argument("folder", required=False)
 def _sources(folder: str | None) -> None:
@@ -439,7 +439,7 @@ def _predict(
     run = None if given else run_dir
     click.echo(str(new_song.predict(song, lyrics, run=run, model=model, k=k)))
 
-
+# %% ../nbs/api/cli.ipynb #2f834f44
 @main.command("export")
 @_RUN_DIR
 @_MODEL
@@ -506,7 +506,7 @@ def _fetch(
 def _demo() -> None:
     "Fictional songs in the formats of the real files."
 
-
+# %% ../nbs/api/cli.ipynb #d2171e02
 @_demo.command("write")
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.option("--songs", metavar="N", type=int, default=2000, show_default=True,
@@ -548,7 +548,7 @@ def _write(
                          n_listeners=listeners)
     click.echo(f"{songs:,} fictional songs in {written}")
 
-
+# %% ../nbs/api/cli.ipynb #14aeac67
 @_demo.command("fit")
 @click.argument("data", type=click.Path(exists=True, file_okay=False))
 @click.option("--into", metavar="FILE", type=click.Path(dir_okay=False),

@@ -101,7 +101,7 @@ def _permuted(
     ranks = rankdata(-statistic.round(5), method="max", axis=0)
     return (ranks / len(statistic)).astype(np.float32)
 
-
+# %% ../../nbs/api/analysis/02_clusters.ipynb #7b7ac0c7
 def _explain_clusters(
     clusters: np.ndarray,  # (n,) of `_find_clusters`
     properties: pd.DataFrame,  # n rows: numbers (NaN: unknown) and texts
@@ -217,7 +217,7 @@ def make_clusters(
         "min_size": min_size, "min_samples": min_samples, "n_perm": n_perm, "seed": seed})
     return run.read(f"{name}/songs.parquet"), run.read(f"{name}/shared.parquet")
 
-
+# %% ../../nbs/api/analysis/02_clusters.ipynb #ee6e33ca
 def describe_clusters(
     songs: pd.DataFrame,  # of `make_clusters`
     shared: pd.DataFrame,  # of `make_clusters`

@@ -98,7 +98,7 @@ def _ranking_loss(users: np.ndarray) -> Callable:  # (m, rank)
 
     return loss
 
-
+# %% ../../nbs/api/analysis/06_cold_start.ipynb #bcdeff48
 @extra("networks")
 def _fit_content(
     inputs: dict[str, np.ndarray],  # chroma, timbre (n, n_frames, 12), lyrics (n, d)
@@ -165,7 +165,7 @@ def songs_with_content(
     table["song"] = place.reindex(table["song_id"]).to_numpy(int)
     return table[["track_id", "song", "part", "artist", "genre"]]
 
-
+# %% ../../nbs/api/analysis/06_cold_start.ipynb #aaf436df
 def new_song_vectors(
     run: Run,  # has the inputs of the networks, and the plays of `make_matrix`
     counts: sparse.csr_array,  # (n_users, n_songs) plays
@@ -222,7 +222,7 @@ def new_song_vectors(
             for name in ("users", "songs", "true", "random", *names)}
     return Factors(read.pop("users"), read.pop("songs")), read
 
-
+# %% ../../nbs/api/analysis/06_cold_start.ipynb #110bae77
 def rank_new_songs(
     counts: sparse.csr_array,  # (n_users, n_songs) plays
     factors: Factors,  # learnt without the new songs

@@ -103,7 +103,7 @@ def _view(
         scores[f"chance_precision_{one}"] = enough * chance
     return scores | {"chance_ap": chance_ap, "relevant": relevant, "candidates": candidates}
 
-
+# %% ../../nbs/api/analysis/01_embedding.ipynb #15cca340
 def retrieval(
     vectors: np.ndarray,  # (n, d)
     genres: Sequence[str],  # (n,)
@@ -197,7 +197,7 @@ def _means(
     every = {"genres": np.mean(list(by_genre.values()), axis=0)} if by_genre else {}
     return {"songs": mean(np.ones(len(values), bool))} | every | by_genre
 
-
+# %% ../../nbs/api/analysis/01_embedding.ipynb #60113a30
 def _retrieval_scores(
     songs: pd.DataFrame,  # of `_song_scores`
     n_boot: int = 1000,  # resamples of the artists
@@ -237,7 +237,7 @@ def _retrieval_scores(
                 rows.append(row)
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/api/analysis/01_embedding.ipynb #8cc5a4d0
 def retrieval_table(
     scored: pd.DataFrame,  # of `make_retrieval`
     scores: Sequence[tuple[str, str]],  # pairs of view and score: the columns
@@ -293,7 +293,7 @@ def read_space(
     space.insert(4, "language", space["track_id"].map(languages))
     return space
 
-
+# %% ../../nbs/api/analysis/01_embedding.ipynb #cce1e0db
 def _song_languages(
     run: Run,  # has `features/` and `lyrics/`
 ) -> pd.Series:  # track_id -> ISO 639 code, or "unknown"
@@ -337,7 +337,7 @@ def make_retrieval(
         "given": {one: value_digest(space.to_dict("list")) for one, space in given.items()}})
     return run.read(name)
 
-
+# %% ../../nbs/api/analysis/01_embedding.ipynb #5c4b470f
 def make_map(
     run: Run,
     name: str,  # of the artifact, such as "embedding/tsne.parquet"

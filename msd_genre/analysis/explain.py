@@ -107,7 +107,7 @@ def _gradients(
     found = tape.gradient(margin, way, unconnected_gradients="zero")
     return keras.tree.map_structure(lambda one: one.numpy().mean(axis=0), found)
 
-
+# %% ../../nbs/api/analysis/03_explain.ipynb #de00e1dd
 def _integrated_gradients(
     model: keras.Model,  # of `models.build_model`
     inputs: dict[str, np.ndarray],  # n songs
@@ -167,7 +167,7 @@ def _song_vectors(
     "Return what the layer `song` joins."
     return _outputs(model.inputs, model.get_layer("song").output, inputs)
 
-
+# %% ../../nbs/api/analysis/03_explain.ipynb #7edb63bb
 def _filter_attributions(
     model: keras.Model,
     vectors: np.ndarray,  # (n, units) of `_song_vectors`
@@ -300,7 +300,7 @@ def _open_network(
     return _Network(open_trained(run, folder.removeprefix("models/")).load(), plan,
                     load_songs(run, plan))
 
-
+# %% ../../nbs/api/analysis/03_explain.ipynb #aee8d0e2
 def make_untrained(
     run: Run,
     folder: str,  # of a training
@@ -343,7 +343,7 @@ def _chosen_rows(
         rows.append(rng.permutation(test[answers == genre])[:per_genre])
     return np.unique(np.concatenate(rows).astype(int))
 
-
+# %% ../../nbs/api/analysis/03_explain.ipynb #3d63dd7d
 def _lyric_words(
     run: Run,
     network: _Network,
@@ -399,7 +399,7 @@ def _maps(
 _TOP = 10  # filters that are left out together
 _DRAWS = 5  # of as many filters at random
 
-
+# %% ../../nbs/api/analysis/03_explain.ipynb #59344bf1
 def _filters(
     network: _Network,
     rows: np.ndarray,
@@ -474,7 +474,7 @@ def _left_out(network: _Network, known: pd.DataFrame, path: Path) -> None:
             known.assign(**dict(zip(outputs, probabilities.T, strict=True))).to_parquet(
                 one / "predictions.parquet")
 
-
+# %% ../../nbs/api/analysis/03_explain.ipynb #75c2d884
 def _lacks(maps: pd.DataFrame, words: pd.DataFrame, ids: np.ndarray) -> list[str]:
     "Return what each song lacks: segments, lyrics."
     heard, sung = set(maps["track_id"]), set(words.loc[words["stem"] != "", "track_id"])

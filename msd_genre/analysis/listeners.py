@@ -67,7 +67,7 @@ def make_matrix(
         run.read(f"{name}/dropped.parquet"),
     )  # fmt: skip
 
-
+# %% ../../nbs/api/analysis/05_listeners.ipynb #e2261b08
 def song_names(
     run: Run,  # has `catalog.parquet`
     songs: np.ndarray,  # (n,) song ids
@@ -118,7 +118,7 @@ def _entries(
     ends = np.concatenate([[0], np.cumsum(wanted)])[counts.indptr]
     return sparse.csr_array((counts.data[wanted], counts.indices[wanted], ends), counts.shape)
 
-
+# %% ../../nbs/api/analysis/05_listeners.ipynb #6dfddf28
 def shuffle_plays(
     counts: sparse.csr_array,  # (n_users, n_songs)
     seed: int = 1,
@@ -154,7 +154,7 @@ def _strengths(
     weighed = _WEIGHTINGS[weighting](counts.data.astype(np.float32))
     return sparse.csr_matrix((weighed, counts.indices, counts.indptr), counts.shape)
 
-
+# %% ../../nbs/api/analysis/05_listeners.ipynb #89409e00
 def als(
     counts: sparse.csr_array,  # (n_users, n_songs) plays
     rank: int = 50,  # numbers in a vector; 50, as in the write-up
@@ -187,7 +187,7 @@ def als(
         *settings, n_threads, each_iteration)
     return _checked(factors, counts)
 
-
+# %% ../../nbs/api/analysis/05_listeners.ipynb #e7424ee2
 def _checked(factors: Factors, counts: sparse.csr_array) -> Factors:
     "Raise `CollaborativeError` unless each vector is finite, and not 0 if there are plays."
     entries = {"users": np.diff(counts.indptr),
@@ -254,7 +254,7 @@ def _spark(master: str):
     return SparkSession.builder.master(master).appName("msd_genre").config(
         map=options).getOrCreate()
 
-
+# %% ../../nbs/api/analysis/05_listeners.ipynb #89271ab4
 def _by_spark(weighed, rank, alpha, regularization, iterations, seed, master, shared) -> Factors:
     "Return the factors by Spark's ALS; plays and factors go through files."
     session = _spark(master)
@@ -317,7 +317,7 @@ def by_cosine(
         model.fit(played, show_progress=False)
     return lambda rows: (played[rows] @ model.similarity).toarray()
 
-
+# %% ../../nbs/api/analysis/05_listeners.ipynb #7243b0d0
 def by_factors(
     factors: Factors,
 ) -> _Scorer:
@@ -457,7 +457,7 @@ def nearest(
         cosines[start : start + step] = np.take_along_axis(near, order, axis=1)
     return places.astype(int), cosines
 
-
+# %% ../../nbs/api/analysis/05_listeners.ipynb #5b39218e
 def _shared_listeners(
     neighbours: np.ndarray,  # (n, k) columns of songs, for each of the n columns
     counts: sparse.csr_array,  # (n_users, n) plays of users who judge
@@ -472,7 +472,7 @@ def _shared_listeners(
     means = cosine.reshape(neighbours.shape).mean(axis=1)
     return np.where(n_listeners > 0, means, np.nan)
 
-
+# %% ../../nbs/api/analysis/05_listeners.ipynb #326c5568
 def neighbour_scores(
     spaces: dict[str, np.ndarray],  # name -> (n, d) vectors of the same songs
     genres: np.ndarray,  # (n,)

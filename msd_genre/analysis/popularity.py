@@ -65,7 +65,7 @@ def all_plays(
         return pd.DataFrame({"song_id": [], "plays": [], "listeners": []})
     return run.read(f"{_make_plays(run, layout)}/plays.parquet")
 
-
+# %% ../../nbs/api/analysis/04_popularity.ipynb #652f78cb
 def load_played(
     run: Run,  # has `catalog.parquet`, `features/` and `lyrics/`
 ) -> _PlayedSongs:
@@ -124,7 +124,7 @@ def _known_or_mean(values: np.ndarray) -> np.ndarray:  # (n, 2): the value, and 
     mean = values[known].mean() if known.any() else 0.0
     return np.column_stack([np.where(known, values, mean), known])
 
-
+# %% ../../nbs/api/analysis/04_popularity.ipynb #f8971c4c
 def feature_sets(
     songs: _PlayedSongs,
 ) -> dict[str, np.ndarray]:  # name -> (n, d) features
@@ -197,7 +197,7 @@ def _table(
          for *row, drawn in rows], columns=["model", "score", "value", "low", "high"])
     return table.assign(songs=len(artists), artists=len(set(artists)))
 
-
+# %% ../../nbs/api/analysis/04_popularity.ipynb #d39595ad
 def score_guesses(
     values: np.ndarray,  # (n,) what is true
     guesses: dict[str, np.ndarray],  # name -> (n,)
@@ -240,7 +240,7 @@ class _PermutationTest:
         "The share of permutations, the real one among them, that come out at least as high."
         return float((1 + (self.null >= self.observed).sum()) / (1 + len(self.null)))
 
-
+# %% ../../nbs/api/analysis/04_popularity.ipynb #76c9339f
 def _tested(
     targets: list[np.ndarray],  # (n,) each: the values, then their permutations
     guesses: list[np.ndarray],  # (n,) each: of these
@@ -288,7 +288,7 @@ def guess_bins(
     above = np.minimum.accumulate(above, axis=1)  # a higher edge is never likelier
     return above[:, :-1] - above[:, 1:]
 
-
+# %% ../../nbs/api/analysis/04_popularity.ipynb #42263198
 def score_bins(
     bins: np.ndarray,  # (n,) int from 0
     probabilities: dict[str, np.ndarray],  # name -> (n, n_bins)
@@ -383,7 +383,7 @@ def train_on_bins(
         code=[train_on_bins])  # fmt: skip
     return name
 
-
+# %% ../../nbs/api/analysis/04_popularity.ipynb #c526ea24
 def neighbours_tell(
     vectors: np.ndarray,  # (n, d)
     values: np.ndarray,  # (n,) such as log plays

@@ -91,7 +91,7 @@ def _make_text(
     run.make(f"texts/{name}", build, params={"files": went_in, **options}, code=[maker])
     return f"texts/{name}"
 
-
+# %% ../../nbs/api/corpus/02_catalog.ipynb #4d87bd8e
 def _make_labels(
     run: Run,
     layout: Layout,  # the raw files
@@ -113,7 +113,7 @@ def _make_labels(
 
     return _make_text(run, "labels", {"labels": path}, read, _make_labels, genres=options["genres"])
 
-
+# %% ../../nbs/api/corpus/02_catalog.ipynb #140c7854
 def _make_lyrics(
     run: Run,
     layout: Layout,  # the raw files
@@ -145,7 +145,7 @@ def _make_plays(
     files = layout.triplets
     return _make_text(run, "plays", files, lambda _: play_counts(list(files.values())), _make_plays)
 
-
+# %% ../../nbs/api/corpus/02_catalog.ipynb #316dd1b9
 def _make_mismatches(
     run: Run,
     layout: Layout,  # the raw files
@@ -259,7 +259,7 @@ def build_catalog(
              params=options | {"data": data}, inputs=list(made.values()), code=[build_catalog])
     return run.read("catalog.parquet")
 
-
+# %% ../../nbs/api/corpus/02_catalog.ipynb #3676d953
 def set_aside(
     run: Run,  # its catalog has been built
 ) -> pd.DataFrame:  # source, file, line (missing for a song), reason, found

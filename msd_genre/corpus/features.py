@@ -134,7 +134,7 @@ class Store:
         "Slices over all songs, for work that must not hold them all."
         return (slice(i, min(i + size, self.n)) for i in range(0, self.n, size))
 
-
+# %% ../../nbs/api/corpus/03_features.ipynb #1341e44e
 def _command(folder: Path) -> str:
     "Return the command that rebuilds the run of a feature store."
     return f"`{shlex.join(report_command(folder.resolve().parent))}`"
@@ -202,7 +202,7 @@ def _chroma_habits(
     loud = (chroma > 0.5).sum(axis=(1, 2)) / n
     return np.column_stack([*apart, *stays, mean, spread, loud])
 
-
+# %% ../../nbs/api/corpus/03_features.ipynb #4df2770c
 def song_statistics(
     summary: np.ndarray,  # (n, len(summary_names())), as `scan._summarize` has them
     chroma: np.ndarray,  # (n, n_frames, 12) float32 in [0, 1]; zeros after a song's end

@@ -76,7 +76,7 @@ def _leaks(
     columns = ["kind", "part", "count", "share", "declared", "such_as"]
     return pd.DataFrame(table, columns=columns)
 
-
+# %% ../../nbs/api/corpus/05_leaks.ipynb #50666c0d
 def leak_check(
     split: pd.DataFrame,  # `make_split`, of one protocol and fold
     catalog: pd.DataFrame,  # what it was made from; a column that it lacks is not compared
@@ -145,7 +145,7 @@ def open_split(
         raise type(error)(f"{error}. To rebuild it, remove {path} and run {command}") from error
     return chosen
 
-
+# %% ../../nbs/api/corpus/05_leaks.ipynb #a50a561c
 def _check_fitted(
     split: pd.DataFrame,  # of one protocol and fold
     track_ids: Iterable[str],  # the songs that something was fitted on

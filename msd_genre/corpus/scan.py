@@ -129,7 +129,7 @@ class _Recipe:
         seen = [(file.path, file.size, file.changed) for file in files]
         return f"shard-{files[0].track_id}-{value_digest([asdict(self), seen])[:16]}"
 
-
+# %% ../../nbs/api/corpus/01_scan.ipynb #c62a5d88
 def _split(
     songs: Iterable[tuple],  # each begins with a `SongFile`; in order
     recipe: _Recipe,
@@ -247,7 +247,7 @@ def _run_task(
         names.append(name)
     return names
 
-
+# %% ../../nbs/api/corpus/01_scan.ipynb #82e08d97
 def _run_on_worker(task: tuple, recipe: _Recipe, folder: Path) -> list[str]:
     "Run `_run_task` on a Dask worker, which reports to the scheduler."
     from distributed import get_worker
@@ -290,7 +290,7 @@ def _open_client(
     ) as cluster, Client(cluster) as client:  # fmt: skip
         yield client
 
-
+# %% ../../nbs/api/corpus/01_scan.ipynb #fd04fceb
 def _check_workers(
     client: "Client",
     folder: Path,  # where shards are to be written
@@ -314,7 +314,7 @@ def _check_workers(
         if code != recipe.code:
             raise ScanError(f"worker {worker} has another version of msd_genre: install this one")
 
-
+# %% ../../nbs/api/corpus/01_scan.ipynb #07f580b9
 def _run_tasks(
     client: "Client",
     tasks: list[tuple],  # see `_run_task`
@@ -416,7 +416,7 @@ def song_files(
     "Return the digest of the song files. Raises `SourceError` where there are none."
     return _files_digest([file for *_, seen in _listed(run, layout) for file in seen])
 
-
+# %% ../../nbs/api/corpus/01_scan.ipynb #c773255a
 def _check_disk(folder: Path, tasks: list[tuple], recipe: _Recipe) -> None:
     "Raise `ScanError` where the disk has no room for the songs that are still to be read."
     n_songs = sum(len(files) for _, files, _ in tasks
@@ -484,7 +484,7 @@ def scan_songs(
     went_in = {"files": value_digest(seen), **asdict(recipe)}
     return run.make("songs", build, params=went_in, code=[scan_songs])
 
-
+# %% ../../nbs/api/corpus/01_scan.ipynb #1c325fae
 def _in_one_process(
     n_tasks: int,
     n_songs: int | None,  # None: unknown

@@ -127,7 +127,7 @@ def artist_groups(
         columns.append(_plain(songs.artist_name, _plain_name))
     return _groups(songs, "artist", "artist_id", columns)
 
-
+# %% ../../nbs/api/corpus/04_splits.ipynb #7d29e179
 def recording_groups(
     songs: pd.DataFrame,  # as `artist_groups` takes it; title and recording where it has them
 ) -> pd.Series:  # track_id -> name of the recording: its first track by alphabet
@@ -237,7 +237,7 @@ def _read_list(path: Path | str) -> list[str]:
         raise SplitError(f"the list {path} holds no id: it needs one a line, AR... or TR...")
     return list(ids)
 
-
+# %% ../../nbs/api/corpus/04_splits.ipynb #2b6aa9fa
 def read_lists(
     files: dict[str, str | Path],  # train, test, and perhaps validation -> a text file
 ) -> pd.DataFrame:  # id, part; artists (AR...) or tracks (TR...), not both
@@ -344,7 +344,7 @@ def _test_part(
         _check_genres(songs, chosen, min_songs, where, name)
     return test
 
-
+# %% ../../nbs/api/corpus/04_splits.ipynb #839ac880
 def _validation_part(
     train: pd.DataFrame, protocol: str, share: float, rng: np.random.Generator, allow_absent: bool
 ) -> np.ndarray:
@@ -374,7 +374,7 @@ def _listed_songs(songs: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
             )
     return songs[songs.listed.notna()].reset_index(drop=True)
 
-
+# %% ../../nbs/api/corpus/04_splits.ipynb #5c62e628
 def _parts_as_coded(
     train: pd.DataFrame, copies: pd.Series, validation_share: float, rng: np.random.Generator
 ) -> dict[str, tuple]:  # part -> track ids, copies
@@ -410,7 +410,7 @@ def _check_choices(
             f"{protocol!r} was given {'none' if listed is None else 'some'}; see `read_lists`"
         )
 
-
+# %% ../../nbs/api/corpus/04_splits.ipynb #884bc1e7
 def _check_genres(songs, chosen, min_songs, where, share_name) -> None:
     "Raise `SplitError` where a genre that train keeps has no song among the `chosen`."
     n_train = songs.genre[~chosen].value_counts()

@@ -189,6 +189,8 @@ _GENRE_TERMS = {
         "world fusion, ethnic fusion, celtic fusion"
     ),
 }
+
+# %% ../../nbs/api/datasets/01_labels.ipynb #43242249
 _TERM_GENRES = {term: genre for genre, terms in _GENRE_TERMS.items() for term in terms.split(", ")}
 
 # %% ../../nbs/api/datasets/01_labels.ipynb #e93629ec

@@ -70,7 +70,7 @@ def _why_no_counts(line: str) -> str:
     bad = (pair for pair in rest[1:] if not re.fullmatch(_PAIR, pair))
     return next(map(_why_no_pair, bad), "control byte")
 
-
+# %% ../../nbs/api/datasets/02_musixmatch.ipynb #9bbe2a68
 def _parse_stems(file: _TextFile, heads: list[tuple[int, str]]) -> list[str]:
     "The stems of the one `%` line."
     if len(heads) != 1:

@@ -82,7 +82,7 @@ def _repeated(triplets: pd.DataFrame) -> np.ndarray:
         return np.zeros(len(pairs), bool)
     return pd.Series(pairs).duplicated().to_numpy()
 
-
+# %% ../../nbs/api/datasets/04_plays.ipynb #b40a1463
 def read_triplets(
     paths: Iterable[Path | str],  # triplet files, such as train_triplets.txt
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # triplets, set aside
@@ -202,7 +202,7 @@ def _size(counts: sparse.csr_array) -> np.ndarray:
     n_users, n_songs = counts.shape
     return np.array([n_songs, n_users, counts.nnz, counts.sum(dtype=np.int64)])
 
-
+# %% ../../nbs/api/datasets/04_plays.ipynb #09ea10a7
 def play_matrix(
     triplets: pd.DataFrame,  # of `read_triplets`
     mismatched: Iterable[str] = (),  # song ids to leave out, such as those of `read_mismatches`

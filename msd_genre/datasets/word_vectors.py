@@ -76,7 +76,7 @@ def _vectors_from_file(path: Path) -> "KeyedVectors":
         raise LyricError(f"{path}: damaged word vectors, {error}") from error
     raise LyricError(f"{path}: no word vectors, its first line is {_shorten(first.rstrip())!r}")
 
-
+# %% ../../nbs/api/datasets/03_word_vectors.ipynb #2ce99a65
 def _downloaded_vectors(name: str) -> "KeyedVectors":
     "Return word vectors of gensim's collection, downloaded once. Raise `LyricError` if unknown."
     from gensim import downloader
@@ -162,7 +162,7 @@ def word_weights(
         weights.data /= np.repeat(sums, np.diff(weights.indptr))
     return weights
 
-
+# %% ../../nbs/api/datasets/03_word_vectors.ipynb #3926f7ac
 def lyric_vectors(
     counts: sparse.csr_array,  # (n, n_stems)
     matrix: np.ndarray,  # (n_stems, d) of `stem_vectors`

@@ -152,7 +152,7 @@ def _segments(
     inside = segment < ends.sum()
     return segment[inside], song[inside], right[inside]
 
-
+# %% ../../nbs/api/evaluation/02_comparison.ipynb #0fafac40
 def _average_precision(
     seen: csr_array, hits: csr_array, bounds: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:  # (genres + 1, resamples), 0 where a genre has no weight; the last row is micro

@@ -67,7 +67,7 @@ def validate_predictions(
             "an output that is not there counts as probability 0"
         )
 
-
+# %% ../../nbs/api/evaluation/01_metrics.ipynb #d31e8d24
 def _outputs(predictions: pd.DataFrame) -> list[str]:
     "Return the genres that the model can predict, in the order of its columns."
     return [name[2:] for name in predictions.columns if name.startswith("p_")]
@@ -113,7 +113,7 @@ def _confidence_bins(
     confidence = probability.max(axis=1)
     return confidence, np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
 
-
+# %% ../../nbs/api/evaluation/01_metrics.ipynb #b181b16f
 def _tallies(truth: np.ndarray, probability: np.ndarray) -> dict[str, csr_array]:
     "Return sparse matrices (what is counted, rows), to be multiplied by the weights of the rows."
     predicted, rows, k = probability.argmax(axis=1), np.arange(len(truth)), probability.shape[1]
@@ -177,7 +177,7 @@ def scores(
     }
     return {name: float(values[name]) for name in _SCORES}
 
-
+# %% ../../nbs/api/evaluation/01_metrics.ipynb #da6f241b
 def per_class(
     predictions: pd.DataFrame,  # of one model, protocol and part
     classes: list[str] | None = None,

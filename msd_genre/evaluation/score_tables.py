@@ -75,7 +75,7 @@ def _is_wanted(run: Run, rows: pd.DataFrame, only: str) -> pd.Series:
     artists = _groups(run)
     return rows["track_id"].map(artists).isin(artists[shown]) == (only == "known artists")
 
-
+# %% ../../nbs/api/evaluation/03_score_tables.ipynb #0ae36b31
 def _shares(run: Run, line: dict, rows: pd.DataFrame) -> pd.Series | None:
     "Genre -> share, over the genres that the rows have and the mix knows."
     if line["mix"] is None:
@@ -135,7 +135,7 @@ def _spread(run: Run, lines: list[dict], n_boot: int) -> pd.DataFrame:
 
 _KINDS: dict[str, Callable] = {"scores": _score, "differences": _compare, "spread": _spread}
 
-
+# %% ../../nbs/api/evaluation/03_score_tables.ipynb #9a3c2e30
 def make_table(
     run: Run,
     name: str,  # of the artefact, such as "results.csv"

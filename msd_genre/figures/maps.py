@@ -48,7 +48,7 @@ def _map_axes(axes: Axes) -> None:
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(xlabel="t-SNE, first axis (no unit)", ylabel="t-SNE, second axis (no unit)")
 
-
+# %% ../../nbs/api/figures/06_maps.ipynb #752e5373
 def _label_groups(
     axes: Axes,
     points: pd.DataFrame,              # x, y, the column
@@ -82,7 +82,7 @@ def _alike(
     return float(np.mean(genre == genre[nearest])), float(
         (sizes * (sizes - 1)).sum() / (n * (n - 1)))
 
-
+# %% ../../nbs/api/figures/06_maps.ipynb #0e085a07
 @_styled
 def embedding_map(
     points: pd.DataFrame,  # x, y (map coordinates, no unit), genre[, space]; one row a song

@@ -50,7 +50,7 @@ def _layer_places(
             free = places[layer][0] + 1
     return places
 
-
+# %% ../../nbs/api/figures/04_models.ipynb #786b33e2
 def _draw_layer(
     axes: Axes,
     place: tuple[float, float],  # inches: the middle of the box
@@ -73,7 +73,7 @@ def _draw_layer(
         axes.text(edge, y - 0.095, layer["kind"] if side < 0 else weights, ha=ha, va="center",
                   fontsize=7.5)
 
-
+# %% ../../nbs/api/figures/04_models.ipynb #4cbfe4f8
 @_styled
 def model_diagram(
     layers: pd.DataFrame,  # layer, kind, output_shape, parameters, inputs ("layer, layer")

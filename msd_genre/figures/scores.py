@@ -188,7 +188,7 @@ def differences(
     _title(figure, f"{clear.sum()} of {len(table)} differ clearly from {reference}")
     return figure
 
-
+# %% ../../nbs/api/figures/05_scores.ipynb #3b55ba3a
 @_styled
 def correlations(
     table: pd.DataFrame,  # model, value, low, high (95% interval)

@@ -132,7 +132,7 @@ def _signed(
     limit = max(float(np.nanquantile(np.abs(values), quantile)), 1e-9)
     return {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "rasterized": True}
 
-
+# %% ../../nbs/api/figures/03_songs.ipynb #0d494893
 @_styled
 def song_heatmaps(
     songs: Mapping[str, Any],  # "Artist: Title" -> `start_s` (n,) in s, chroma, timbre (n, 12)
@@ -200,7 +200,7 @@ def segment_counts(
                    "300 to 400 (gray), as most do in the write-up")
     return figure
 
-
+# %% ../../nbs/api/figures/03_songs.ipynb #9ed93354
 @_styled
 def segment_lengths(
     lengths_s: pd.Series | np.ndarray,  # (segments,) seconds, of all songs or a sample

@@ -125,7 +125,7 @@ def _title(
     figure.suptitle(text, x=0.01, ha="left", wrap=True)
     figure.draw_without_rendering()
 
-
+# %% ../../nbs/api/figures/01_style.ipynb #037f33a0
 def _handle(
     label: str,
     **look,  # of `Line2D`
@@ -156,7 +156,7 @@ def _rows(
     axes.set_axisbelow(True)
     axes.set(ylabel="", ylim=(len(labels) - 0.4, -0.6))
 
-
+# %% ../../nbs/api/figures/01_style.ipynb #7c932a00
 def _dots(
     axes: Axes,
     table: pd.DataFrame,  # the column, low, high; a row a dot, from top to bottom
@@ -193,7 +193,7 @@ def _thousands(axis) -> None:
     axis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axis.set_major_formatter("{x:,.0f}")
 
-
+# %% ../../nbs/api/figures/01_style.ipynb #69991e1d
 def _plain_log(axis) -> None:
     "Label a logarithmic axis with plain numbers at 1, 2 and 5."
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -258,7 +258,7 @@ def _png(
     picture.save(small, format="png")
     return small.getvalue(), round(picture.width * min(1, _SCREEN_DPI / dpi))
 
-
+# %% ../../nbs/api/figures/01_style.ipynb #1fb225c9
 def show(
     fig: Figure,     # any matplotlib figure
     caption: str,    # Markdown, one paragraph: the finding

@@ -46,7 +46,7 @@ def _number_format(
         return ",.0f"
     return ",.3f" if largest < 10 else ",.2f" if largest < 100 else ",.1f"
 
-
+# %% ../../nbs/api/figures/02_tables.ipynb #c06f1da8
 def _escape(
     text: object,  # a cell
     markdown: bool = False,  # the text is Markdown already
@@ -73,7 +73,7 @@ def _cell(
         return format(value, spec or by_type)
     return _escape(value, markdown)
 
-
+# %% ../../nbs/api/figures/02_tables.ipynb #2299817d
 def _column(
     values: pd.Series,  # one column
     spec: str | None,  # format specification, as in `format(value, spec)`; None: by type
@@ -111,7 +111,7 @@ def _markdown_table(
     return pd.DataFrame(cells).to_markdown(
         index=False, disable_numparse=True, colalign=["right" if n else "left" for n in numeric])
 
-
+# %% ../../nbs/api/figures/02_tables.ipynb #0e545424
 def show_table(
     df: pd.DataFrame,                          # the table
     caption: str,                              # Markdown, one paragraph: the finding

@@ -184,7 +184,7 @@ def _check_start(
     if not first.startswith(expected):
         raise _Refused(f"sent something that is not a {kind} file; it starts with {first[:16]!r}")
 
-
+# %% ../../nbs/api/files/02_download.ipynb #0702fd89
 def _check_disk(folder: Path, needed: int, what: str) -> None:
     "Raise `FetchError` where the disk of `folder` has less than `needed` bytes left."
     if (free := shutil.disk_usage(folder).free) < needed:
@@ -313,7 +313,7 @@ class _Transfer:
             self.note.unlink()
             raise _Refused(f"sent {self.have():,} bytes; {expected:,} were expected")
 
-
+# %% ../../nbs/api/files/02_download.ipynb #ebc49487
 def _version(response: "requests.Response") -> str | None:
     "Return what identifies a version of a file: a strong ETag, or its date of last change."
     tag = response.headers.get("ETag", "")
@@ -394,7 +394,7 @@ def _state(
         return "there"
     return f"changed: {size:,} bytes, {recorded:,} when it was fetched"
 
-
+# %% ../../nbs/api/files/02_download.ipynb #3c00eeed
 def list_offers(
     folder: str | Path | None = None,  # whose files the state describes; None: no state
     table: str | Path | None = None,  # as for `_read_downloads`
@@ -454,7 +454,7 @@ def _verified(
         raise _Refused(f"sent a damaged {file.kind} file: {error}") from error
     return new
 
-
+# %% ../../nbs/api/files/02_download.ipynb #cc796c1c
 def _fetch_from(
     url: str,
     file: _Download,
@@ -532,7 +532,7 @@ def fetch(
             next_step = "Make room; the same command goes on with what is there."
         raise FetchError(f"{folder} cannot be written: {error}. {next_step}") from error
 
-
+# %% ../../nbs/api/files/02_download.ipynb #fbac3240
 def _fetch_missing(
     wanted: list[_Download], folder: Path, accept_changed: bool, say: Callable[[str], None],
     options: dict,

@@ -48,7 +48,7 @@ def _own(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
     link = group.get(name, getlink=True)
     return group[name] if isinstance(link, h5py.HardLink) else None
 
-
+# %% ../../nbs/api/files/05_hdf5.ipynb #1618bda4
 def _is_common(stored: h5py.h5t.TypeID) -> bool:
     "Whether it is text, a number as processors have it, or a row of such."
     if isinstance(stored, h5py.h5t.TypeCompoundID):

@@ -53,7 +53,7 @@ def _messages(
         raise _Unusual(f"object header of version {version} with messages {sorted(found)}")
     return [found[kind] for kind in wanted]
 
-
+# %% ../../nbs/api/files/06_hdf5_bytes.ipynb #9b63283d
 def _tree(
     data: bytes,
     address: int,  # of a node
@@ -113,7 +113,7 @@ def _filters(
         at += 8 + name_length + 4 * (n + n % 2)
     return found
 
-
+# %% ../../nbs/api/files/06_hdf5_bytes.ipynb #f7a58e6c
 def _chunks(
     data: bytes,
     address: int,  # of a node of the chunks' B-tree
@@ -177,7 +177,7 @@ class _RawDataset:
         values = np.ascontiguousarray(shuffled.transpose(0, 2, 1)).view(self.dtype)
         return values.reshape(-1, *self.shape[1:])[:n]
 
-
+# %% ../../nbs/api/files/06_hdf5_bytes.ipynb #01ccb09f
 def _raw_datasets(
     data: bytes,  # content of the file
 ) -> Callable[[str], _RawDataset]:

@@ -93,7 +93,7 @@ def _matches(
 
 _SONG_ARCHIVES = ("*.tar.gz", "*.tgz", "*.tar")  # packed songs, read without unpacking
 
-
+# %% ../../nbs/api/files/01_layout.ipynb #b3c79f91
 def _songs_place(
     folder: Path,  # the data folder
     songs: str | Path | None,  # where the songs are, if the user named a place

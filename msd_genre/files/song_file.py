@@ -60,7 +60,7 @@ def _field_types() -> dict[str, type]:
     kinds = {name: type(empty[t][field].item()) for name, (t, field) in METADATA_FIELDS.items()}
     return {name: str if kind is bytes else kind for name, kind in kinds.items()}
 
-
+# %% ../../nbs/api/files/07_song_file.ipynb #887fbc13
 def _read_metadata(
     dataset: Callable,  # from a name to a dataset
 ) -> dict:  # METADATA_FIELDS
@@ -89,7 +89,7 @@ def _read_metadata(
     song["year"] = song["year"] or None
     return song
 
-
+# %% ../../nbs/api/files/07_song_file.ipynb #f94db23c
 def _read_terms(dataset: Callable) -> list[tuple[str, float, float]]:
     "Term, frequency and weight, in the file's order."
     parts = ("artist_terms", "artist_terms_freq", "artist_terms_weight")
@@ -133,7 +133,7 @@ def _content(path: Path) -> bytes:
             raise SongError(path, f"no file: {error}") from error
         raise PlaceError(f"cannot read {path}: {error}") from error
 
-
+# %% ../../nbs/api/files/07_song_file.ipynb #fe48f610
 def read_song(
     file: Path | str | bytes,  # a song file, or its content
     name: Path | str | None = None,  # for content: the file's name where it is from; None: unknown

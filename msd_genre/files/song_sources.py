@@ -52,7 +52,7 @@ def _printable(path: str) -> str:
     r"A path as UTF-8; what is none becomes `\x..`."
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
-
+# %% ../../nbs/api/files/08_song_sources.ipynb #e25ba25b
 @dataclass(frozen=True)
 class Place:
     "Where songs lie; what all kinds of places have in common."
@@ -112,7 +112,7 @@ def _song_entries(folder: str) -> Iterator[os.DirEntry]:
                     if error.errno != errno.ELOOP:  # a link to itself
                         raise
 
-
+# %% ../../nbs/api/files/08_song_sources.ipynb #ed2d95cc
 class _FolderPlace(Place):
     "A folder tree of any depth."
 
@@ -150,7 +150,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[SongFile, tarfile.TarIn
         if member.isfile() and _is_song(PurePosixPath(path).name):
             yield SongFile(path, member.size, str(member.mtime), member.offset_data), member
 
-
+# %% ../../nbs/api/files/08_song_sources.ipynb #12cdf7ce
 class _TarPlace(Place):
     "A tar archive on a disk, not compressed."
 
@@ -189,7 +189,7 @@ _BAD_ARCHIVE = (
     EOFError, gzip.BadGzipFile, tarfile.TarError, zlib.error, isal_zlib.error, ValueError,
 )  # fmt: skip
 
-
+# %% ../../nbs/api/files/08_song_sources.ipynb #0d62c6d5
 class _TarStream(Place):
     "A compressed tar archive, or any at an address on the network: read from start to end."
 
@@ -225,7 +225,7 @@ class _TarStream(Place):
         except OSError as error:
             raise PlaceError(f"cannot read {self.address} after {n:,} songs: {error}") from error
 
-
+# %% ../../nbs/api/files/08_song_sources.ipynb #42951cb0
 @contextmanager
 def _unpacked(raw: "BinaryIO | _Patient") -> Iterator[tarfile.TarFile]:
     "The archive as a stream, inflated by ISA-L if it is gzip."
@@ -268,7 +268,7 @@ def _file_system(
     except ValueError as error:
         raise SourceError(f"{address}: {error}. Known are s3://, gs://, https:// ...") from error
 
-
+# %% ../../nbs/api/files/08_song_sources.ipynb #4fecf38e
 def _try(
     read: Callable[[], _Answer],  # what to do
     what: str,  # the same in words
@@ -305,7 +305,7 @@ class _Patient(io.RawIOBase):
         self.file.close()
         super().close()
 
-
+# %% ../../nbs/api/files/08_song_sources.ipynb #eaaf3488
 class _RemotePlace(Place):
     "Song files below an address that fsspec knows."
 
@@ -384,7 +384,7 @@ def _archive(path: Path) -> Place:
     "An archive on a disk."
     return (_TarPlace if path.suffix == ".tar" else _TarStream)(path.as_posix())
 
-
+# %% ../../nbs/api/files/08_song_sources.ipynb #b50daf03
 def _remote_places(address: str, storage_options: dict | None) -> list[Place]:
     "Places of an address with a protocol."
     system, root = _file_system(address, storage_options)

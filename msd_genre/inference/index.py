@@ -147,7 +147,7 @@ class Space:
         "What is usual among these songs."
         return _usual(self.sound, self.counts)
 
-
+# %% ../../nbs/api/inference/02_index.ipynb #d635d3c9
 def open_space(
     run: Run,  # has trainings, `features/`, `lyrics/`, `catalog.parquet` and `split.parquet`
     model: str | None = None,  # as `predictor._choose_network` takes it
@@ -215,7 +215,7 @@ def _usual(
     return _Usual(middle, deviation, idf, (sound[chosen] - middle) / deviation,
                   _unit_words(counts[chosen], idf))
 
-
+# %% ../../nbs/api/inference/02_index.ipynb #2c94a11b
 def _share_as_near(
     among: np.ndarray,  # (m,) distances of all songs
     distances: np.ndarray,  # (k,) those asked about; NaN: not known
@@ -287,7 +287,7 @@ def nearest_songs(
     reasons = _why_near(space.usual, sound, counts, space.sound[rows], space.counts[rows])
     return _listed(space, distances, rows).join(reasons)
 
-
+# %% ../../nbs/api/inference/02_index.ipynb #e99ed3e7
 def similar(
     space: Space,
     song: str,  # a track id, or "Artist - Title"

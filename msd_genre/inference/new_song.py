@@ -61,7 +61,7 @@ def _count_lyrics(
     columns, counts = np.array(found, np.int32).reshape(-1, 2).T
     return sparse.csr_array((counts, columns, [0, len(columns)]), shape=(1, len(stems)))
 
-
+# %% ../../nbs/api/inference/04_new_song.ipynb #a91e2be4
 def read_lyrics(
     path: str | Path,  # a text file in UTF-8
 ) -> str:
@@ -252,7 +252,7 @@ def open_map(
     place = f"maps/{name}.parquet"
     return run.read(place) if (run.dir / place).is_file() else None
 
-
+# %% ../../nbs/api/inference/04_new_song.ipynb #1fa3a490
 def predict(
     song: str | Path | None = None,  # an MSD song file, or a sound file; None: words alone
     lyrics: str | Path | None = None,  # a text file

@@ -281,7 +281,7 @@ _TERMS = """The Million Song Dataset, its lyrics (musiXmatch, research only, non
 genre labels have terms of their own, which a model made from them does not lift. The word vectors
 are those that the run names: GloVe 6B is in the public domain. The code is under Apache-2.0."""
 
-
+# %% ../../nbs/api/inference/01_predictor.ipynb #0a119243
 def _card(
     run: Run,
     predictor: Predictor,

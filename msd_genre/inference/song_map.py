@@ -163,7 +163,7 @@ def _make_places(
     run.make(name, build, params=chosen, inputs=[f"spaces/{space.name}"], code=[_make_places])
     return name
 
-
+# %% ../../nbs/api/inference/05_song_map.ipynb #ec3fe5b6
 def make_map(
     run: Run,  # as `neighbours.open_space` takes it
     space: Space,

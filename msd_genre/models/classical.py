@@ -229,7 +229,7 @@ def _label(name: str, parts: tuple[str, ...], share: float) -> str:
     some = "" if share == 1 else f"share{share:g}".replace(".", "")
     return "-".join(filter(None, [name, seen, some]))
 
-
+# %% ../../nbs/api/models/06_classical.ipynb #102873ad
 def _fused(
     run: Run, protocol: str, fold: int, seed: int, seen: tuple, share: float
 ) -> tuple[_Learned, float]:  # the models together; seconds that they took to learn
@@ -242,7 +242,7 @@ def _fused(
     costs = [run.read(f"models/{folder.name}/cost.json")["seconds"] for folder in folders]
     return _Learned([member for model in models for member in model.members]), sum(costs)
 
-
+# %% ../../nbs/api/models/06_classical.ipynb #aac11020
 def _build(
     run: Run, name: str, protocol: str, fold: int, seed: int, seen: tuple, share: float,
     folder: Path,
@@ -280,7 +280,7 @@ def _build(
     if model is not None:
         joblib.dump(model, folder / "model.joblib")
 
-
+# %% ../../nbs/api/models/06_classical.ipynb #5114a70a
 def train_classical(
     run: Run,  # has `catalog.parquet`, `features/`, `lyrics/` and `split.parquet`
     name: str,  # one of `BASELINES`

@@ -199,7 +199,7 @@ def _factors(projected, kernel, h, c) -> tuple:
     )
     return on_gates, o * (1 - t * t), f, h_before
 
-
+# %% ../../nbs/api/models/02_fused.ipynb #a3b6065d
 def _backward(
     upstream,  # (steps, batch, units): the gradient of the hidden states
     projected,
@@ -226,7 +226,7 @@ def _backward(
     flat = ops.reshape(gradient, (-1, 4 * units))
     return gradient, ops.matmul(ops.transpose(ops.reshape(h_before, (-1, units))), flat)
 
-
+# %% ../../nbs/api/models/02_fused.ipynb #90c4a7ed
 @ops.custom_gradient
 def _lstm(
     projected,  # (steps, batch, 4 units) float32: contribution of inputs and bias to the gates
@@ -331,7 +331,7 @@ def _can_pool(
     rises = name in _MONOTONIC and convolution.activation is keras.activations.get(name)
     return plain and own and bare and rises and convolution.activity_regularizer is None
 
-
+# %% ../../nbs/api/models/02_fused.ipynb #a93d49b9
 def _check_supported(model: keras.Model) -> None:
     "Raise `LayerError` for a layer that a clone might get wrong."
     if not hasattr(model, "operations"):
@@ -461,7 +461,7 @@ def _train_step(clone: keras.Model, optimizer: keras.Optimizer, weights: list):
 
     return train
 
-
+# %% ../../nbs/api/models/02_fused.ipynb #b3a941e7
 def _eval_step(clone: keras.Model):
     "Return a function (x, y, mask) -> sum of losses, penalty, number right, of one batch."
     import tensorflow as tf
@@ -504,7 +504,7 @@ def _blocks(
         array = np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
     return array.reshape(steps, size, *array.shape[1:])
 
-
+# %% ../../nbs/api/models/02_fused.ipynb #f998b5f9
 class FusedProgram:
     "A compiled program that trains networks of one kind, one after the other."
 

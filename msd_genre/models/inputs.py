@@ -75,7 +75,7 @@ class _StoredRows:
             values[i] = self.dataset[row]
         return values[back]
 
-
+# %% ../../nbs/api/models/03_inputs.ipynb #c4122375
 def _word_inputs(
     counts: sparse.csr_array,  # (k, n_stems)
     weighting: str = "tfidf",  # one of `lyrics.WEIGHTINGS`
@@ -97,7 +97,7 @@ def _statistic_inputs(
     kind = name.removesuffix("_statistics")
     return statistics[:, [one.split()[0] == kind for one in _statistic_names()]]
 
-
+# %% ../../nbs/api/models/03_inputs.ipynb #115ee072
 def _segment_inputs(
     chroma: np.ndarray,  # (k, n_frames, 12) float32, in 0..1; zeros after a song's end
     timbre: np.ndarray,  # (k, n_frames, 12) float32
@@ -115,7 +115,7 @@ def _segment_inputs(
     there = chroma.max(axis=2, keepdims=True) > 0
     return np.concatenate([relative, timbre, log], axis=2, dtype=np.float32) * there
 
-
+# %% ../../nbs/api/models/03_inputs.ipynb #0482e8ff
 def _load_inputs(
     run: Run,  # has `features/` and `lyrics/`
     track_ids: np.ndarray,  # (k,) tracks of the store, in any order
@@ -181,7 +181,7 @@ _DEFAULTS = {"as_written": _PLAIN | {"weighting": "fraction", "outputs": "learnt
 _OTHER_DEFAULTS = {"weighting": "tfidf", "outputs": "learnt", "scaling": "standard",
                    "rows": "songs", "class_weights": "balanced", "schedule": "cosine"}
 
-
+# %% ../../nbs/api/models/03_inputs.ipynb #5851d7d8
 @dataclass(frozen=True)
 class Plan:
     "Everything that decides what comes out of a training, besides the data."
@@ -273,7 +273,7 @@ def _rescale(
         scaled *= array.any(axis=2, keepdims=True)
     return np.nan_to_num(scaled)
 
-
+# %% ../../nbs/api/models/03_inputs.ipynb #bff789ae
 def _standardise(
     inputs: dict[str, np.ndarray],  # changed
     train: np.ndarray,  # row numbers of the songs to learn the scale from
@@ -295,7 +295,7 @@ def _standardise(
         scale[name] = [mean.tolist(), deviation.tolist()]
     return scale
 
-
+# %% ../../nbs/api/models/03_inputs.ipynb #27543cd9
 def _cut(
     run: Run,
     plan: Plan,
@@ -323,7 +323,7 @@ def _cut(
 
 _IN_MEMORY_GB = 2.0  # of series; a larger corpus stays in the store and is read batch by batch
 
-
+# %% ../../nbs/api/models/03_inputs.ipynb #c869af62
 def _fits(run: Run, n: int, plan: Plan) -> bool:
     "Whether the series of so many songs are to be held in memory; also where there are none."
     one = open_store(run.path("features")).chroma
@@ -338,7 +338,7 @@ def _fits(run: Run, n: int, plan: Plan) -> bool:
         )
     return size <= _IN_MEMORY_GB
 
-
+# %% ../../nbs/api/models/03_inputs.ipynb #5232973a
 def load_songs(
     run: Run,  # has `split.parquet`, `catalog.parquet`, `features/` and `lyrics/`
     plan: Plan,  # which split, which variant's outputs, which weighting
@@ -415,7 +415,7 @@ def _balanced_weights(
                         where=sizes > 0)
     return np.where(labels < 0, 0, weights[labels]).astype(np.float32)
 
-
+# %% ../../nbs/api/models/03_inputs.ipynb #8b653ff8
 def _epoch_order(
     rows: np.ndarray,  # (k,) row numbers of the train part
     seed: int,  # of the training

@@ -48,7 +48,7 @@ _VARIANTS: dict[tuple[str, str], dict] = {  # and their sizes, where they differ
 class ModelError(ValueError):
     "A network that cannot be built."
 
-
+# %% ../../nbs/api/models/01_networks.ipynb #bfe0c653
 def _variants(
     name: str,  # a network
 ) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def _pool(
     mean = keras.layers.GlobalAveragePooling1D(name=f"{name}_mean_along")(along)
     return keras.layers.Rescaling(x.shape[1] ** 0.5, name=f"{name}_l2")(mean)
 
-
+# %% ../../nbs/api/models/01_networks.ipynb #c27981d3
 def _conv_branch(
     x: keras.KerasTensor,  # (batch, n_frames, 12)
     name: str,  # "chroma" or "timbre"
@@ -153,7 +153,7 @@ def _lstm_branch(
         x = make(units, return_sequences=whole, name=f"{name}_{cell}_{i}")(x)
     return _attention(x, name) if sizes["attention"] else x
 
-
+# %% ../../nbs/api/models/01_networks.ipynb #56984f9b
 def _transformer_branch(
     x: keras.KerasTensor,  # (batch, n_frames, 12)
     name: str,  # "chroma" or "timbre"
@@ -227,7 +227,7 @@ def _check_sizes(
             f" {tuple(sizes['pools'])}: give at least {needed}, or smaller pools"
         )
 
-
+# %% ../../nbs/api/models/01_networks.ipynb #e111678a
 def build_model(
     name: str,  # a network: baseline, cnn, lstm, transformer or joint
     n_classes: int,  # genres to tell apart, >= 2

@@ -71,7 +71,7 @@ class _StopOnNaN(keras.callbacks.Callback):
             now = self.model.get_weights()
             self.good = now if all(np.isfinite(one).all() for one in now) else self.good
 
-
+# %% ../../nbs/api/models/04_training.ipynb #e67e734d
 def _save_state(model: keras.Model, history: list[dict], scratch: Path) -> None:
     "Write weights, optimizer and history after an epoch, in one step."
     before = sorted(scratch.glob("epoch-*"))
@@ -123,7 +123,7 @@ def _fit_epoch(
     program.copy_to(model)
     return row | program.evaluate(songs.inputs, songs.labels, held_out, _EVALUATION_BATCH)
 
-
+# %% ../../nbs/api/models/04_training.ipynb #5c4f5762
 def fit(
     model: keras.Model,  # compiled
     songs: Songs,
@@ -193,7 +193,7 @@ def _compile_model(songs: Songs, plan: Plan) -> keras.Model:
     )
     return model
 
-
+# %% ../../nbs/api/models/04_training.ipynb #42e9efb2
 def _tables(
     model: keras.Model,  # trained
     songs: Songs,
@@ -213,7 +213,7 @@ def _tables(
         pd.DataFrame(vectors, columns=[f"e_{i:02d}" for i in range(vectors.shape[1])]))
     return predictions, embedding.drop_duplicates(["part", "track_id"], ignore_index=True)
 
-
+# %% ../../nbs/api/models/04_training.ipynb #24581b56
 def _write_results(
     model: keras.Model,  # trained
     songs: Songs,
@@ -248,7 +248,7 @@ def _write_results(
     _write_json(cost, folder / "cost.json")
     _write_json(songs.classes, folder / "classes.json")
 
-
+# %% ../../nbs/api/models/04_training.ipynb #7ac5d388
 def _build(run: Run, plan: Plan, verbose: bool, folder: Path) -> None:
     "Train, or resume the training, and write the results into a folder."
     try:
@@ -308,7 +308,7 @@ class TrainedModel:
         "The network itself."
         return keras.saving.load_model(self.dir / "model.keras")
 
-
+# %% ../../nbs/api/models/04_training.ipynb #1561b209
 def open_trained(
     run: Run,
     name: str,  # such as "cnn-as_written-artist-f0-s1"
@@ -334,7 +334,7 @@ def _trained_alike(
             return replace(plan, tag=made["params"]["tag"])
     return plan
 
-
+# %% ../../nbs/api/models/04_training.ipynb #c1b6751e
 def train(
     run: Run,  # has `catalog.parquet`, `features/`, `lyrics/` and `split.parquet`
     model: str,  # baseline, cnn, lstm, transformer or joint

@@ -109,7 +109,7 @@ def _try(run: Run, plan: Plan, space: dict, scratch: Path, trial: optuna.Trial) 
         _remove(folder)
     return score
 
-
+# %% ../../nbs/api/models/05_tuning.ipynb #c9135b45
 def _search(run: Run, name: str, plan: Plan, space: dict, n_trials: int, path: Path) -> None:
     "Run the trials that the journal lacks, and write the table."
     scratch = run.scratch(name)
@@ -131,7 +131,7 @@ def _search(run: Run, name: str, plan: Plan, space: dict, n_trials: int, path: P
             for trial in study.get_trials(states=over)]  # fmt: skip
     pd.DataFrame(rows).rename_axis("trial").reset_index().to_parquet(path)
 
-
+# %% ../../nbs/api/models/05_tuning.ipynb #c33bd864
 def search(
     run: Run,  # has `catalog.parquet`, `features/`, `lyrics/` and `split.parquet`
     plan: Plan,  # what is not looked for: network, split, fold, seed, epochs

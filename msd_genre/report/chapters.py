@@ -74,7 +74,7 @@ def _valid_parameters(path: Path) -> list[str]:
         )
     return names
 
-
+# %% ../../nbs/api/report/01_chapters.ipynb #d92bee64
 def plan_chapters(
     run: Run,  # its parameters say what each chapter gets
     chapters_dir: Path | None = None,  # None: nbs/report of the project
@@ -135,7 +135,7 @@ def _executed_path(
     "Where the executed notebook of a chapter lies."
     return run.dir / "chapters" / f"{name}.ipynb"
 
-
+# %% ../../nbs/api/report/01_chapters.ipynb #a2c5b8fb
 def _changes(
     chapter: _Chapter,
     run: Run,
@@ -207,7 +207,7 @@ def _last_lines(traceback: str) -> str:
     "Return the end of a traceback, without colors."
     return "\n".join(strip_ansi(traceback).rstrip().splitlines()[-12:])
 
-
+# %% ../../nbs/api/report/01_chapters.ipynb #13845ce9
 def _execute_chapter(
     chapter: _Chapter,
     run: Run,
@@ -283,7 +283,7 @@ def _choose_chapters(
     span = range(place(start) if start else 0, place(before) if before else len(stems))
     return [chapters[n] for n in span if n in wanted]
 
-
+# %% ../../nbs/api/report/01_chapters.ipynb #4e6baf6d
 def _not_current(run: Run, skipped: list[_Chapter], chapter: _Chapter) -> str:
     "Return which skipped chapters before a chapter are not current, and the command to run them."
     old = [f"{one.name} ({why[0]})" for one in skipped
@@ -292,7 +292,7 @@ def _not_current(run: Run, skipped: list[_Chapter], chapter: _Chapter) -> str:
     said = f"\nChapters before it are not current: {', '.join(old)}. `{command}` runs them."
     return said if old else ""
 
-
+# %% ../../nbs/api/report/01_chapters.ipynb #b37dec4c
 def run_report(
     run: Run,
     prepare: Sequence[tuple[str, Callable[[Run], object]]] = (),  # steps before the chapters;

@@ -208,7 +208,7 @@ def _front_matter(
         return {}
     return yaml.safe_load(source.strip("-\n")) or {}
 
-
+# %% ../../nbs/api/report/03_preview.ipynb #2564e281
 def _site_pages(
     folder: Path,  # a Quarto project whose sidebar lists its notebooks one by one
 ) -> list[_Page]:  # in the sidebar's order
@@ -379,7 +379,7 @@ def _render(
     target.write_text(_link_pages(text, page, pages), encoding="utf-8")
     return _search_places(text, page.target)
 
-
+# %% ../../nbs/api/report/03_preview.ipynb #53dc492e
 def _render_all(folder: Path, out: Path) -> None:
     "Render all pages of a project, some at a time. Raises one `PreviewError` for all of them."
     config, pages = yaml.safe_load((folder / "_quarto.yml").read_text()), _site_pages(folder)

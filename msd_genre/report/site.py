@@ -151,7 +151,7 @@ def _diff_from_full(run: Run) -> list[str]:
         "as by default" if value is None else f"{value}" for value in pair) + " |"
         for name, pair in pairs.items() if pair[0] != pair[1]]
 
-
+# %% ../../nbs/api/report/02_site.ipynb #cff5e906
 def _stamp_note(
     run: Run,
 ) -> str:  # Markdown
@@ -244,7 +244,7 @@ def _write_config(nbs: Path, staged: Path, run: Run) -> None:
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=10_000)
     (staged / "_quarto.yml").write_text(text, encoding="utf-8")
 
-
+# %% ../../nbs/api/report/02_site.ipynb #a283cf07
 def _names(notebooks: dict[str, NotebookNode]) -> dict[str, str]:
     "Return where the API documents a name, such as `runs.create_run`."
     names: dict[str, str] = {}
@@ -266,7 +266,7 @@ _CODE_LINK_OR_NAME = re.compile(  # only a name has the group
     r"^[ \t]*(?P<fence>`{3,}|~{3,}).*?(?:^[ \t]*(?P=fence)[^\n]*|\Z)|^(?:#|    )[^\n]*"
     r"|\[[^\]]*\]\([^)]*\)|(?<!`)`(?P<name>[A-Za-z][\w.]*)(?P<call>\(\))?`(?!`)", re.M | re.S)
 
-
+# %% ../../nbs/api/report/02_site.ipynb #7abc7880
 def _link_inside(
     notebook: NotebookNode, to_root: str, site_url: str, names: dict[str, str]
 ) -> None:

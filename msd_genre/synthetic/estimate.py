@@ -52,7 +52,7 @@ def _symmetric(
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * function(values)) @ vectors.T
 
-
+# %% ../../nbs/api/synthetic/01_estimate.ipynb #ab8b6ef7
 def _timbre_dynamics(
     timbre: np.ndarray,  # (n, 12)
 ) -> tuple[np.ndarray, np.ndarray]:  # (12,) arctanh of memory, (12,) log of steps
@@ -135,7 +135,7 @@ class Fitted:
         low, high = self.quantiles[rows, left], self.quantiles[rows, left + 1]
         return low + share * (high - low)
 
-
+# %% ../../nbs/api/synthetic/01_estimate.ipynb #dda85980
 class FitError(ValueError):
     "Estimates that cannot be made, read or written; the message says what to do."
 
@@ -236,7 +236,7 @@ def _discriminants(
     size = np.sqrt(np.maximum(size**2 - noise, 0))[:_N_DIRECTIONS]
     return left[:, :_N_DIRECTIONS] * size / np.sqrt(artists)[:, None], right[:_N_DIRECTIONS] @ root
 
-
+# %% ../../nbs/api/synthetic/01_estimate.ipynb #fb51df16
 def _borrow(
     own: dict[str, np.ndarray],  # genre -> estimate, 0 is the middle
     artists: dict[str, int],
@@ -273,7 +273,7 @@ def _pitch_bias(
         bias -= bias.mean(1, keepdims=True)
     return bias.ravel(), without.reshape(len(chroma), -1)
 
-
+# %% ../../nbs/api/synthetic/01_estimate.ipynb #9bfbaf8f
 def _smooth_quantiles(
     values: np.ndarray,  # (n,)
 ) -> np.ndarray:  # (n_levels,) at `LEVELS`
@@ -282,7 +282,7 @@ def _smooth_quantiles(
 
     return mstats.hdquantiles(values, LEVELS)
 
-
+# %% ../../nbs/api/synthetic/01_estimate.ipynb #0ae82e1b
 def _fit_sound(
     real: _RealSongs,
 ) -> dict:  # keys of the parameter file
@@ -320,7 +320,7 @@ def _fit_sound(
         "no_year": round(float(np.isnan(real.statistics[:, PLACE["year"]]).mean()), 3),
     }
 
-
+# %% ../../nbs/api/synthetic/01_estimate.ipynb #5274febb
 def _artist_share(
     scores: np.ndarray,  # (n, k) normal scores, genre means taken off
     artists: np.ndarray,  # (n,) of each song
@@ -362,7 +362,7 @@ def _log_odds(
     sure = (np.abs(odds) > _SURE * error) & (held[chosen | others].sum(0) >= _MIN_SONGS)
     return np.where(sure & ((odds < 0) | (inside > _MIN_HOLDING)), odds, 0.0)
 
-
+# %% ../../nbs/api/synthetic/01_estimate.ipynb #acf0baa3
 def _fit_words(
     data: str | Path,
     real: _RealSongs,
@@ -407,7 +407,7 @@ def _fit_words(
         "distinct_words": round(float(distinct.mean()), 1),
     }
 
-
+# %% ../../nbs/api/synthetic/01_estimate.ipynb #a30e8df7
 def _word_labels(layout: Layout, real: _RealSongs, ids: np.ndarray) -> pd.Series:
     "The genre of each track with lyrics: CD1's, or Rock, Pop, Metal and Punk by terms."
     labels = pd.Series(None, ids, dtype="str")
@@ -456,7 +456,7 @@ def fit_demo(
         data, real, everyone.table.loc[left, "track_id"].tolist()
     )
 
-
+# %% ../../nbs/api/synthetic/01_estimate.ipynb #76ba50a4
 def write_fit(
     parameters: dict,  # from `fit_demo`
     path: str | Path | None = None,  # None: the package's own file

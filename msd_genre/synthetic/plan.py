@@ -72,7 +72,7 @@ class _Showpiece:
     hold: float  # mean segments until the chord changes
     solo_s: float = 0.0  # until then one pitch at a time, seconds
 
-
+# %% ../../nbs/api/synthetic/02_plan.ipynb #0f7da26f
 @dataclass(frozen=True)
 class _DemoParameters:
     "All that the fictional songs are drawn from."
@@ -175,7 +175,7 @@ class _DemoParameters:
         centred = self.offsets - self.shares @ self.offsets
         return np.sqrt(within + self.shares @ centred**2)
 
-
+# %% ../../nbs/api/synthetic/02_plan.ipynb #b1cd5d2d
 PARAMETERS = _DemoParameters()
 
 
@@ -294,7 +294,7 @@ def make_plan(
     _set_showpieces(plan, p)
     return pd.DataFrame(plan)
 
-
+# %% ../../nbs/api/synthetic/02_plan.ipynb #5d68c717
 def _set_showpieces(
     plan: dict[str, np.ndarray],  # changed in place
     p: _DemoParameters,
@@ -358,7 +358,7 @@ def _invented_artist(rng: np.random.Generator) -> str:
         return f"{_pick(rng, _THINGS)} of {_proper_name(rng, 3)}"
     return f"{_proper_name(rng, 2)} {_proper_name(rng, int(rng.integers(2, 4)))}"
 
-
+# %% ../../nbs/api/synthetic/02_plan.ipynb #de4e1311
 def _invented_title(rng: np.random.Generator) -> str:
     "The title of a song or a release that does not exist."
     form = rng.random()

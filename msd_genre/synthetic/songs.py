@@ -40,7 +40,7 @@ def _terms(
     frequencies = (weights * rng.uniform(0.8, 1.0, len(chosen))).round(6)
     return [own[0], *chosen], np.append(1.0, frequencies), np.append(1.0, weights.round(6))
 
-
+# %% ../../nbs/api/synthetic/04_songs.ipynb #541adc5e
 def _make_artist(
     track: Any,  # a row of the plan
     n_artists: int,  # artists that others can be similar to
@@ -77,7 +77,7 @@ def _make_artist(
     }
     return arrays, fields
 
-
+# %% ../../nbs/api/synthetic/04_songs.ipynb #3c428b78
 def _title(track: Any, rng: np.random.Generator, p: _DemoParameters) -> str:
     "Return what a song is called; `rng` is the one of its facts, from its beginning."
     shown = track.Index < len(p.showpieces)
@@ -146,7 +146,7 @@ def _frequencies(
     weight = np.nan_to_num(weight)
     return weight / weight.sum()
 
-
+# %% ../../nbs/api/synthetic/04_songs.ipynb #bb2a5d6d
 def word_frequencies(
     p: _DemoParameters = PARAMETERS,
 ) -> _Words:

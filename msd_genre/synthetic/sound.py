@@ -68,7 +68,7 @@ def _sections(
     kinds = rng.choice(4, len(first), p=[0.35, 0.35, 0.15, 0.15])
     return first, np.repeat(kinds, np.diff(np.append(first, len(start_s))))
 
-
+# %% ../../nbs/api/synthetic/03_sound.ipynb #8f81b691
 def _autoregressive(
     noise: np.ndarray,  # (n, d) independent, variance 1
     memory: np.ndarray,  # (d,) correlation of a step with the next, in (-1, 1)
@@ -109,7 +109,7 @@ def _coloured(
     )
     return (factor @ np.linalg.inv(found) @ series.T).T
 
-
+# %% ../../nbs/api/synthetic/03_sound.ipynb #b8c31030
 def _series(
     noise: np.ndarray,  # (n, 12) Gaussian
     sections: np.ndarray,  # (n, 12) variance 1, what a section adds
@@ -127,7 +127,7 @@ def _series(
     series[:, 0] = -np.exp(p.skew * (0.2 - steps[0]).clip(0, 3) * series[:, 0].clip(-4, 4))
     return series
 
-
+# %% ../../nbs/api/synthetic/03_sound.ipynb #cb2336af
 def _timbre(
     vector: dict[str, float],
     kind: np.ndarray,  # (n_segments,) of the section, 0..3
@@ -182,7 +182,7 @@ def _roots(
     before = np.where(slip == 0, number, number - 1)  # a slip is from the root before
     return (progressions[kind, before % 8] + slip) % 12, number
 
-
+# %% ../../nbs/api/synthetic/03_sound.ipynb #9992e736
 def _chroma(
     vector: dict[str, float],
     kind: np.ndarray,  # (n_segments,) of the section, 0..3
@@ -218,7 +218,7 @@ def _chroma(
     strengths = strengths.astype(float)
     return np.roll(strengths, key, axis=1).round(3)
 
-
+# %% ../../nbs/api/synthetic/03_sound.ipynb #ba53c450
 def _solo(
     n: int,  # segments
     key: int,

@@ -62,7 +62,7 @@ def _broken_rows(
         for number, form in enumerate(_BROKEN_ROWS[name][: p.broken_rows], 26**5 - 3)
     )
 
-
+# %% ../../nbs/api/synthetic/05_write.ipynb #b1c9352f
 def _track_lines(
     track: Any,  # a row of the plan
     artist_name: str,
@@ -88,7 +88,7 @@ def _track_lines(
         found = f"{artist_name}  -  {title}{odd}"
         yield "mismatches", f"ERROR: <{song_id} {track_id}> {found}  !=  {other}\n"
 
-
+# %% ../../nbs/api/synthetic/05_write.ipynb #fae9b6b3
 def _write_batch(
     folder: Path,  # the corpus
     batch: pd.DataFrame,  # rows of the plan
@@ -138,7 +138,7 @@ def _listened_groups(
     return {key: (rows.index.to_numpy(), rows.fame.to_numpy().cumsum())
             for key, rows in groups.items()}
 
-
+# %% ../../nbs/api/synthetic/05_write.ipynb #492936f6
 def _plays_of(
     listener: int,  # number of the listener
     fame: dict[tuple, tuple[np.ndarray, np.ndarray]],  # of `_listened_groups`
@@ -166,7 +166,7 @@ def _plays_of(
 
 _LISTENERS_AT_ONCE = 2000  # that one process writes at a time
 
-
+# %% ../../nbs/api/synthetic/05_write.ipynb #116b35f2
 def _triplets(
     listeners: range,  # numbers of listeners
     names: list[str],  # song ids by number
@@ -224,7 +224,7 @@ def _recorded(
         )
     return json.loads((folder / _RECORD).read_text())
 
-
+# %% ../../nbs/api/synthetic/05_write.ipynb #f8991ef3
 def _write_tracks(folder: Path, plan: pd.DataFrame, n_songs: int, seed: int, n_jobs: int,
                   p: _DemoParameters) -> None:
     "All song files, and the text files with one line a track."
@@ -253,7 +253,7 @@ def _write_tracks(folder: Path, plan: pd.DataFrame, n_songs: int, seed: int, n_j
     mapping = [f"{s}<SEP>{w}\n" for s, w in zip(words.stems, words.words, strict=True)]
     (folder / TEXT_FILES["reverse mapping"]).write_text("".join(mapping), "utf-8", newline="\n")
 
-
+# %% ../../nbs/api/synthetic/05_write.ipynb #aca8d2d5
 def write_demo(
     folder: str | Path,  # where the corpus will lie
     n_songs: int = 2000,  # song files, from 20 to `_MOST_SONGS`

@@ -70,7 +70,7 @@ def _keep(run: Run, name: str, attempt: _Attempt) -> None:
     known[name] = tries
     _write_json({step: tries for step, tries in known.items() if tries}, run.dir / _RECORD)
 
-
+# %% ../../nbs/api/workspace/06_costs.ipynb #8feb49f3
 @contextmanager
 def _measured(
     run: Run,  # the record is kept in its folder

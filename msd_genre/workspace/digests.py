@@ -96,7 +96,7 @@ def _bound(
             names |= _bound(ast.iter_child_nodes(node))
     return names
 
-
+# %% ../../nbs/api/workspace/03_digests.ipynb #ca8257ee
 class _Names(ast.NodeVisitor):
     "Collect the dotted names that code loads from outside of its own functions."
 
@@ -177,7 +177,7 @@ class _Code:
                                 "exist")
         known |= found
 
-
+# %% ../../nbs/api/workspace/03_digests.ipynb #5beaa652
 def _absolute(node: ast.ImportFrom, module: str) -> str:
     "Return the dotted name of the module that an import is from."
     if not node.level:
@@ -198,7 +198,7 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
             body[0] = ast.Pass()
     return tree
 
-
+# %% ../../nbs/api/workspace/03_digests.ipynb #1d31ff5b
 def _read_code(text: str, module: str) -> _Code:
     "Return the definitions of Python code."
     code = _Code(module)
@@ -274,7 +274,7 @@ def _neighbors(code: _Code, name: str) -> Iterator[_Node]:
     if name and "" in code.digests:
         yield code.module, ""
 
-
+# %% ../../nbs/api/workspace/03_digests.ipynb #4c393cd8
 def _reached(nodes: Iterable[_Node]) -> list[_Node]:
     "Return these definitions and all that they reach, sorted."
     seen, todo = set(), list(nodes)
@@ -329,7 +329,7 @@ def _source_digest(function: Any, name: str) -> str:
         raise CodeError(f"{name} has no source here: it was defined in another notebook, or in none"
                         ) from error
 
-
+# %% ../../nbs/api/workspace/03_digests.ipynb #425fd4f5
 def script_digest(
     text: str,  # Python
     own: bool = False,  # whether the digest covers the code itself as well

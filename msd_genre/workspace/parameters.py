@@ -33,7 +33,7 @@ def _must_be_known(
             f"{where}: no {what} {', '.join(map(repr, unknown))}. There is: {', '.join(known)}."
         )
 
-
+# %% ../../nbs/api/workspace/04_parameters.ipynb #3f077e0f
 def _check_params(
     params: dict,  # a run's
     where: str,  # where they were found

@@ -63,7 +63,7 @@ def _machine() -> str:
     widest = known[-1] if known else "of unknown kind"
     return f"{platform.system()} {platform.machine()} {widest}, {os.cpu_count()} cores"
 
-
+# %% ../../nbs/api/workspace/05_runs.ipynb #0934d34d
 def _make_stamp(
     seed: int,  # the run's seed
 ) -> dict:  # plain values, written to stamp.json
@@ -283,7 +283,7 @@ def _run_folder(
     "Where a run lies, wherever the notebook that asks is running."
     return project_root() / Path(run_dir).expanduser()
 
-
+# %% ../../nbs/api/workspace/05_runs.ipynb #7d18e954
 @contextmanager
 def _locked(
     run_dir: str | Path,  # a relative one counts from the project's folder
@@ -359,7 +359,7 @@ def _own_chapter() -> str | None:
     known = {tuple(names): chapter for chapter, names in _chapters().items()} if cells else {}
     return next((known[names] for names in cells if names in known), None)
 
-
+# %% ../../nbs/api/workspace/05_runs.ipynb #88438312
 def _other_parameters(run: Run) -> list[str]:
     "Return the run's values of parameters that are others in the chapter which runs, as text."
     if not (chapter := _own_chapter()):
@@ -392,7 +392,7 @@ def report_command(
     settings = [word for setting in known.get("set", []) for word in ("--set", setting)]
     return ["msd-genre", "report", file, *options, *settings]
 
-
+# %% ../../nbs/api/workspace/05_runs.ipynb #9aefed52
 def _way_to(folder: Path) -> str:
     "Return the commands that make what a run lacks, as a sentence."
     number = (_own_chapter() or "").partition("_")[0]
@@ -465,7 +465,7 @@ def _code_changed(
         return f"the code that made it ({names}) cannot be compared: {error}"
     return None if same else f"the code of {names}, or what it uses, has changed"
 
-
+# %% ../../nbs/api/workspace/05_runs.ipynb #7bd8f76c
 def stale(
     run: Run,
     names: Iterable[str] | None = None,  # with all that they were made from; None: all artefacts
