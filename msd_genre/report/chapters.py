@@ -25,6 +25,7 @@ from ..workspace.digests import script_digest, value_digest
 from ..workspace.extras import extra
 from ..workspace.parameters import _must_be_known
 from ..workspace.paths import project_root
+from ..workspace.registry import find_registry
 from ..workspace.runs import Run, _write_json, report_command, stale
 
 # %% ../../nbs/api/report/01_chapters.ipynb #086a2fe3
@@ -241,9 +242,11 @@ def _execute_chapter(
             raise ReportError("\n".join(filter(None, [died, last, kept]))) from error
         reads = [json.loads(line) for line in trace.read_text().splitlines()]
     own = str(run.dir.resolve())  # a chapter may make another run beside it
+    entries = {(one["registry"], one["entry"]): one for one in reads if "registry" in one}
     unfinished.replace(executed)
     _write_json({"went_in": went_in, "seconds": round(time.perf_counter() - begun, 1),
-                 "reads": {one["read"]: one["digest"] for one in reads if one["run"] == own}},
+                 "reads": {one["read"]: one["digest"] for one in reads if one.get("run") == own},
+                 "entries": [*entries.values()]},
                 executed.with_suffix(".json"))  # fmt: skip
 
 # %% ../../nbs/api/report/01_chapters.ipynb #cfb76a3d
