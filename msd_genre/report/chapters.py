@@ -159,7 +159,23 @@ def _changes(
         if names:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             why.append(f"{names[0]}{more}, which it reads, {what}")
-    return why
+    return why + [other for one in known["entries"] if (other := _changed_entry(**one))]
+
+
+def _changed_entry(
+    registry: str,  # its definition
+    entry: str | None,  # its name; None: the list of names
+    digest: str,  # when the chapter was executed
+) -> str | None:
+    "Return how an entry of a registry that a chapter uses has changed; None if it has not."
+    try:
+        known = find_registry(registry)
+    except (ImportError, AttributeError):
+        return f"{registry}, which it uses, is gone"
+    if known.digest(entry) == digest:
+        return None
+    return f"the {known.kind} {entry}, which it uses, has changed" if entry else (
+        f"the list of each {known.kind}, which it shows, has changed")
 
 # %% ../../nbs/api/report/01_chapters.ipynb #42e6e633
 def _reads(

@@ -26,13 +26,13 @@ def registry():
 
 
 def test_an_unknown_name_lists_those_that_exist(registry):
-    with pytest.raises(RegistryError, match="no score 'none'; there is file, value"):
+    with pytest.raises(RegistryError, match=r"no score .none.; there is file, value"):
         registry["none"]
     assert "none" not in registry and list(registry) == ["file", "value"] and len(registry) == 2
 
 
 def test_another_module_cannot_take_a_name(registry):
-    with pytest.raises(RegistryError, match="declared in msd_genre.workspace.digests already"):
+    with pytest.raises(RegistryError, match=r"in msd_genre.workspace.digests already"):
         registry.add(Entry("file", print))
     registry.add(Entry("file", file_digest, "again"))
     assert registry["file"].title == "again"
@@ -52,7 +52,7 @@ def test_an_entry_changes_alone(registry):
 def test_what_a_chapter_reads_is_traced(registry, tmp_path, monkeypatch):
     monkeypatch.setenv("MSD_GENRE_TRACE", str(tmp_path / "trace"))
     registry["file"]
-    "value" in registry
+    assert "value" in registry
     list(registry)
     lines = [json.loads(line) for line in (tmp_path / "trace").read_text().splitlines()]
     assert [line["entry"] for line in lines] == ["file", None]
