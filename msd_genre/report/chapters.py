@@ -159,7 +159,7 @@ def _changes(
         if names:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             why.append(f"{names[0]}{more}, which it reads, {what}")
-    return why + [other for one in known["entries"] if (other := _changed_entry(**one))]
+    return why + [new for one in known["entries"] if (new := _changed_entry(**one))]
 
 
 def _changed_entry(
