@@ -178,14 +178,14 @@ def test_a_killed_training_goes_on_and_ends_the_same(
 
 def test_a_training_lets_go_of_its_songs(new_run, monkeypatch):
     """A chapter trains dozens of networks in one process, each on a gigabyte of songs."""
-    held, load = [], inputs_module.load_songs
+    held, load = [], training.load_songs
 
     def watched(*args):
         songs = load(*args)
         held.extend(map(weakref.ref, [songs, *songs.inputs.values()]))
         return songs
 
-    monkeypatch.setattr(inputs_module, "load_songs", watched)
+    monkeypatch.setattr(training, "load_songs", watched)
     train(new_run, "baseline", **CHOICES | {"epochs": 1, "sizes": {"dense_units": (8,)}})
     gc.collect()
     assert len(held) > 2 and not [one for one in held if one() is not None]
