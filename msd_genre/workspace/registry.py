@@ -24,7 +24,7 @@ Entry = TypeVar("Entry")
 class RegistryError(ValueError):
     "An entry that does not exist, or a name that is taken; the message lists the names."
 
-
+# %% ../../nbs/api/workspace/07_registry.ipynb #0ade1e3f
 class Registry(Mapping[str, Entry], Generic[Entry]):
     "Entries of one kind by name, in the order of their declaration."
 
