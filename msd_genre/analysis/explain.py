@@ -23,7 +23,7 @@ from ..workspace.extras import extra
 from ..workspace.runs import Run, report_command
 
 # %% ../../nbs/api/analysis/03_explain.ipynb #1b070a09
-with extra('networks'):
+with extra("networks"):
     import keras
 
 # %% ../../nbs/api/analysis/03_explain.ipynb #cd750509

@@ -24,7 +24,7 @@ from .tables import _in_words
 from ..workspace.extras import extra
 
 # %% ../../nbs/api/figures/05_scores.ipynb #a2b98b9b
-with extra('figures'):
+with extra("figures"):
     import matplotlib as mpl
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure

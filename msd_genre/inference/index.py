@@ -25,7 +25,7 @@ from ..workspace.extras import extra
 from ..workspace.runs import Run
 
 # %% ../../nbs/api/inference/02_index.ipynb #d3fd50ba
-with extra('search'):
+with extra("search"):
     import faiss
     from rapidfuzz import fuzz, process
 

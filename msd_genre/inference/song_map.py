@@ -23,7 +23,7 @@ from ..workspace.extras import extra
 from ..workspace.runs import Run
 
 # %% ../../nbs/api/inference/05_song_map.ipynb #2c97e007
-with extra('figures'):
+with extra("figures"):
     from bokeh.embed import json_item
     from bokeh.models import CDSView, ColumnDataSource, HoverTool, IndexFilter
     from bokeh.plotting import figure

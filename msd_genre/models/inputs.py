@@ -31,7 +31,7 @@ from ..workspace.extras import extra
 from ..workspace.runs import Run, report_command
 
 # %% ../../nbs/api/models/03_inputs.ipynb #abfba5b1
-with extra('networks'):
+with extra("networks"):
     import keras
 
 # %% ../../nbs/api/models/03_inputs.ipynb #8c1c694b

@@ -11,7 +11,7 @@ import pandas as pd
 from ..workspace.extras import extra
 
 # %% ../../nbs/api/models/01_networks.ipynb #90e362e3
-with extra('networks'):
+with extra("networks"):
     import keras
 
 # %% ../../nbs/api/models/01_networks.ipynb #bebd4800

@@ -30,7 +30,7 @@ from ..workspace.extras import extra
 from ..workspace.runs import Run, _remove, _write_json
 
 # %% ../../nbs/api/models/04_training.ipynb #f9daf75c
-with extra('networks'):
+with extra("networks"):
     import keras
 
 # %% ../../nbs/api/models/04_training.ipynb #a7021074

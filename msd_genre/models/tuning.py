@@ -7,6 +7,7 @@ __all__ = ['grid', 'SearchError', 'with_choices', 'search', 'best_setting']
 
 # %% ../../nbs/api/models/05_tuning.ipynb #dbf57c9b
 import math
+import warnings
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -22,7 +23,9 @@ from ..workspace.extras import extra
 from ..workspace.runs import Run, _remove
 
 # %% ../../nbs/api/models/05_tuning.ipynb #bd21e8b2
-with extra('search'):
+with extra("search"), warnings.catch_warnings():
+    # Its progress bar asks for a widget that the chapters do not use.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     import optuna
     from optuna.storages.journal import JournalFileBackend
 

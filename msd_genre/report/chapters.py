@@ -29,7 +29,7 @@ from ..workspace.registry import find_registry
 from ..workspace.runs import Run, _write_json, report_command, stale
 
 # %% ../../nbs/api/report/01_chapters.ipynb #086a2fe3
-with extra('report'):
+with extra("report"):
     import nbformat
     import papermill
     from jupyter_client import AsyncKernelManager
