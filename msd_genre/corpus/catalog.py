@@ -256,7 +256,7 @@ def build_catalog(
     data = _fingerprint(run, layout, run.stamp["song_files"])
     run.record(data=data)
     run.make("catalog.parquet", lambda path: _join(run, made, options).to_parquet(path),
-             params=options | {"data": data}, inputs=list(made.values()), code=[build_catalog])
+             params=options | {"data": data}, inputs=list(made.values()), code=[_join])
     return run.read("catalog.parquet")
 
 # %% ../../nbs/api/corpus/02_catalog.ipynb #3676d953
