@@ -23,7 +23,8 @@ EDITS = {  # an edited function -> the artifacts, as a pattern, and the chapters
     "models.classical:_facts": (
         "models/(artist|fusion|logistic|majority|random|trees|year_language)-.*", "04 07 08 09"),
     "evaluation.comparison:spread": (
-        r"(results|differences|steps|spread)\.csv|scores/.*", "04 05 06 07 08 09 10"),
+        r"(results|differences|steps|spread)\.csv|scores/(?!10_retrieval).*",
+        "04 05 06 07 08 09 10"),
     "analysis.clusters:_medoids": ("embedding/clusters", "10"),
     "figures.maps:value_map": ("", "11"),
     "inference.index:build_index": ("(pages|spaces)/.*", "13"),
