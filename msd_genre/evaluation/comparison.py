@@ -381,7 +381,7 @@ class Estimate(NamedTuple):
             value = f"no difference (to {words[digits]})"
         return f"{value} [{text(self.low)}, {text(self.high)}]"
 
-
+# %% ../../nbs/api/evaluation/02_comparison.ipynb #18d48726
 def verdict(
     difference: float,  # of one model's score over another's
     low: float,  # of its interval

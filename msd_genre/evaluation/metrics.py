@@ -198,7 +198,7 @@ class Score:
 
 SCORES: Registry[Score] = Registry("score", "msd_genre.evaluation.metrics:SCORES")
 
-
+# %% ../../nbs/api/evaluation/01_metrics.ipynb #c591060d
 def register_score(
     name: str,  # in code and tables
     title: str,  # in text
@@ -272,7 +272,7 @@ def _micro_f1(counts: _Counts) -> Any:
     "The accuracy, since each song has one genre and one prediction."
     return _accuracy(counts)
 
-
+# %% ../../nbs/api/evaluation/01_metrics.ipynb #bde1a798
 def _chosen(names: list[str] | None) -> list[Score]:
     "Return the scores with these names; by default, the core ones."
     return [SCORES[name] for name in (SCORES.select("core") if names is None else names)]
