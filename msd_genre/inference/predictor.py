@@ -26,7 +26,8 @@ from ..corpus.leaks import kept_songs
 from ..corpus.scan import _N_SUMMARY, _cut, _scan_options, _summarize
 from ..corpus.splits import artist_groups
 from ..datasets.word_vectors import lyric_vectors
-from ..evaluation.comparison import TITLES, score_intervals
+from ..evaluation.comparison import score_intervals
+from ..evaluation.metrics import SCORES
 from ..files.song_schema import Segments
 from ..workspace.digests import file_digest
 from ..workspace.runs import Run, _remove, _write_json
@@ -293,7 +294,7 @@ def _card(
     table = run.read(f"models/{predictor.name}/predictions.parquet").query("part == 'test'")
     scored = score_intervals(table.reset_index(drop=True), artist_groups(kept_songs(run)),
                              n_boot=300)
-    rows = "\n".join(f"| {TITLES[r.score]} | {r.value:.3f} | {r.low:.3f} to {r.high:.3f} |"
+    rows = "\n".join(f"| {SCORES[r.score].title} | {r.value:.3f} | {r.low:.3f} to {r.high:.3f} |"
                      for r in scored.itertuples())
     offset = predictor.recipe["offset"]
     limits = _LIMITS.format(n_frames=predictor.recipe["n_frames"], n_stems=len(predictor.stems),
