@@ -21,6 +21,7 @@ from ..corpus.leaks import kept_songs, open_split
 from ..corpus.splits import artist_groups
 from ..workspace.digests import value_digest
 from ..workspace.extras import extra
+from ..workspace.registry import codes_of
 from ..workspace.runs import Run
 
 # %% ../../nbs/api/analysis/06_cold_start.ipynb #85287590
@@ -182,6 +183,9 @@ def new_song_vectors(
     The names are "parts, loss". Kept in the run as `collaborative/new_songs`. Raises
     `CollaborativeError` if a part of the split has no song with plays.
     """
+    with extra("networks"):
+        from msd_genre.models.networks import MODELS
+
     rows = {part: np.flatnonzero(songs["part"] == part)
             for part in ("train", "validation", "test")}
     if empty := [part for part, at in rows.items() if not len(at)]:
@@ -217,7 +221,8 @@ def new_song_vectors(
         "settings": settings, "fits": names, "n_users": n_users, "seed": seed,
         "learning": learning or {}, "songs": value_digest(songs.to_dict("list"))} | options,
         inputs=["collaborative/plays-matched", "features", "lyrics"],
-        code=[new_song_vectors])  # fmt: skip
+        code=[new_song_vectors, *codes_of(MODELS["baseline"]), *codes_of(MODELS["cnn"])],
+    )  # fmt: skip
     read = {name: run.read(f"collaborative/new_songs/{name}.npy")
             for name in ("users", "songs", "true", "random", *names)}
     return Factors(read.pop("users"), read.pop("songs")), read

@@ -28,6 +28,7 @@ from ..datasets.plays import bin_edges, play_bins
 from ..datasets.word_vectors import lyric_vectors
 from ..evaluation.comparison import artist_weights
 from ..workspace.extras import extra
+from ..workspace.registry import codes_of
 from ..workspace.runs import Run
 
 # %% ../../nbs/api/analysis/04_popularity.ipynb #4357af8f
@@ -335,6 +336,11 @@ def train_on_bins(
     Predictions: `track_id, part, plays, bin, p_0...`; embedding: `track_id, part, e_00...`. Raises
     `PopularityError` if a part has no song with plays, and what `open_split` raises.
     """
+    with extra("networks"):
+        import keras
+
+    from msd_genre.models.networks import MODELS, build_model
+
     split = open_split(run, protocol, fold).drop_duplicates("track_id").set_index("track_id")
     part = split["part"].reindex(songs.track_ids)
     rows = {name: np.flatnonzero(part == name) for name in ("train", "validation", "test")}
@@ -344,10 +350,6 @@ def train_on_bins(
     bins = play_bins(songs.plays, bin_edges(songs.plays, n_bins))
 
     def build(path: Path) -> None:
-        with extra("networks"):
-            import keras
-
-        from msd_genre.models.networks import build_model
         from msd_genre.models.inputs import _load_inputs
         from msd_genre.models.training import predict
 
@@ -380,7 +382,7 @@ def train_on_bins(
         "n_bins": n_bins, "protocol": protocol, "fold": fold, "seed": seed, "epochs": epochs,
         "batch_size": batch_size, "learning_rate": learning_rate},
         inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
-        code=[train_on_bins])  # fmt: skip
+        code=[train_on_bins, *codes_of(MODELS["cnn"])])  # fmt: skip
     return name
 
 # %% ../../nbs/api/analysis/04_popularity.ipynb #c526ea24

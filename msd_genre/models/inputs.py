@@ -26,7 +26,7 @@ from msd_genre.corpus.features import (
 from ..corpus.leaks import _check_fitted, open_split, thin
 from ..corpus.splits import expand, training_folder
 from ..datasets.word_vectors import WEIGHTINGS, fit_idf, lyric_vectors, word_weights
-from .networks import _PARTS, default_sizes
+from .networks import _PARTS, _SERIES, _input_names, _resolve
 from ..workspace.extras import extra
 from ..workspace.runs import Run, report_command
 
@@ -39,9 +39,6 @@ class TrainingError(ValueError):
     "A training that cannot be done as asked, or that diverged; the message says what to change."
 
 # %% ../../nbs/api/models/03_inputs.ipynb #2de4664e
-_SERIES = ("chroma", "timbre", "lyrics")  # what the write-up's networks take
-
-
 def _take(
     store: Store,  # an open store
     name: str,  # one of its arrays
@@ -175,19 +172,14 @@ _VALUES = {"weighting": WEIGHTINGS, "scaling": ("none", "standard"),
            "outputs": ("learnt", "catalog"), "rows": ("resampled", "songs"),
            "class_weights": ("none", "balanced"), "schedule": ("constant", "cosine"),
            "optimizer": _OPTIMIZERS}  # fmt: skip
-_PLAIN = {"scaling": "none", "rows": "resampled", "class_weights": "none", "schedule": "constant"}
-_DEFAULTS = {"as_written": _PLAIN | {"weighting": "fraction", "outputs": "learnt"},
-             "as_coded": _PLAIN | {"weighting": "count", "outputs": "catalog"}}  # fmt: skip
-_OTHER_DEFAULTS = {"weighting": "tfidf", "outputs": "learnt", "scaling": "standard",
-                   "rows": "songs", "class_weights": "balanced", "schedule": "cosine"}
 
 # %% ../../nbs/api/models/03_inputs.ipynb #5851d7d8
 @dataclass(frozen=True)
 class Plan:
     "Everything that decides what comes out of a training, besides the data."
 
-    model: str  # baseline, cnn, lstm, transformer or joint
-    variant: str = "as_written"  # of `models._variants(model)`
+    model: str  # of `networks.MODELS`
+    variant: str = ""  # of the model; "": its first
     protocol: str = "artist"  # of the split
     fold: int = 0  # of the split
     seed: int = 1  # of the first weights and of the order of songs
@@ -208,9 +200,9 @@ class Plan:
     sizes: dict | None = None  # of the network, where they differ from the write-up's
 
     def __post_init__(self):
-        default_sizes(self.model, self.variant)  # raises ModelError for an unknown name
-        for name, value in _DEFAULTS.get(self.variant, _OTHER_DEFAULTS).items():
-            if getattr(self, name) is None:
+        variant, _, choices = _resolve(self.model, self.variant)
+        for name, value in (choices | {"variant": variant}).items():
+            if getattr(self, name) in (None, ""):
                 object.__setattr__(self, name, value)
         for name, valid in _VALUES.items():
             if (value := getattr(self, name)) not in valid:
@@ -228,8 +220,8 @@ class Plan:
     @property
     def inputs(self) -> tuple[str, ...]:
         "What the network takes."
-        sizes = default_sizes(self.model, self.variant) | (self.sizes or {})
-        return tuple(sizes.get("parts", _SERIES))
+        sizes = _resolve(self.model, self.variant)[1] | (self.sizes or {})
+        return _input_names(self.model, sizes)
 
     @property
     def label(self) -> str:

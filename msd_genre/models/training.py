@@ -14,7 +14,6 @@ import time
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,10 +22,11 @@ from msd_genre.models.fused import (
     _LOSS, FusedProgram, NotFiniteError, _fallback_reason, _fused_program,
 )  # fmt: skip
 from msd_genre.models.inputs import (
-    _OPTIMIZERS, _SERIES, Plan, Songs, TrainingError, _Batches, _epoch_order, load_songs,
+    _OPTIMIZERS, Plan, Songs, TrainingError, _Batches, _epoch_order, load_songs,
 )  # fmt: skip
-from .networks import build_model, default_sizes
+from .networks import MODELS, build_model, default_sizes
 from ..workspace.extras import extra
+from ..workspace.registry import codes_of
 from ..workspace.runs import Run, _remove, _write_json
 
 # %% ../../nbs/api/models/04_training.ipynb #f9daf75c
@@ -177,14 +177,11 @@ def _compile_model(songs: Songs, plan: Plan) -> keras.Model:
     if plan.schedule == "cosine":
         steps = plan.epochs * math.ceil(len(songs.rows["train"]) / plan.batch_size)
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-    shapes: dict[str, Any] = {name: array.shape[1:] for name, array in songs.inputs.items()}
-    if plan.inputs == _SERIES:
-        shapes = {"n_frames": shapes["chroma"][0], "lyric_dim": shapes["lyrics"][0]}
-    else:
-        shapes = {"shapes": shapes}
-    model = build_model(plan.model, len(songs.classes), variant=plan.variant, **shapes,
+    shapes = {name: array.shape[1:] for name, array in songs.inputs.items()}
+    model = build_model(plan.model, len(songs.classes), variant=plan.variant, shapes=shapes,
                         **(plan.sizes or {}))
-    compiles = keras.config.backend() == "tensorflow" and plan.model == "lstm"
+    recurrent = any(isinstance(layer, keras.layers.RNN) for layer in model.layers)
+    compiles = keras.config.backend() == "tensorflow" and recurrent
     model.compile(
         _OPTIMIZERS[plan.optimizer](rate),
         _LOSS,
@@ -337,8 +334,8 @@ def _trained_alike(
 # %% ../../nbs/api/models/04_training.ipynb #c1b6751e
 def train(
     run: Run,  # has `catalog.parquet`, `features/`, `lyrics/` and `split.parquet`
-    model: str,  # baseline, cnn, lstm, transformer or joint
-    variant: str = "as_written",  # of `models._variants(model)`
+    model: str,  # of `networks.MODELS`
+    variant: str = "",  # of the model; "": its first
     *,
     any_tag: bool = False,  # take a training that is there and differs in its `tag` alone
     verbose: bool = True,  # print a line an epoch
@@ -365,6 +362,6 @@ def train(
         partial(_build, run, plan, verbose),
         params=params | {"tag": plan.tag},
         inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
-        code=[train],
+        code=[train, *codes_of(MODELS[plan.model])],
     )
     return open_trained(run, plan.name)

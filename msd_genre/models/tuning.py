@@ -18,8 +18,10 @@ import pandas as pd
 from sklearn.metrics import f1_score
 
 from .inputs import Plan, TrainingError, load_songs
+from .networks import MODELS
 from .training import _compile_model, fit, predict
 from ..workspace.extras import extra
+from ..workspace.registry import codes_of
 from ..workspace.runs import Run, _remove
 
 # %% ../../nbs/api/models/05_tuning.ipynb #bd21e8b2
@@ -153,7 +155,8 @@ def search(
     params = {"plan": plan.__dict__, "n_trials": n_trials,
               "space": {key: [type(value).__name__, *value] for key, value in space.items()}}
     run.make(name, partial(_search, run, name, plan, space, n_trials), params=params,
-             inputs=["catalog.parquet", "split.parquet", "features", "lyrics"], code=[search])
+             inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
+             code=[search, *codes_of(MODELS[plan.model])])
     return run.read(name)
 
 

@@ -7,14 +7,19 @@ __all__ = ['ParameterError', 'read_params', 'set_params']
 
 # %% ../../nbs/api/workspace/04_parameters.ipynb #84dd0ecd
 import copy
+import importlib
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
+from .digests import follow_module
+from .paths import project_root
+
 # %% ../../nbs/api/workspace/04_parameters.ipynb #5b9667fe
-_SECTIONS = ("run", "seed", "data", "catalog", "features", "chapters")
+_SECTIONS = ("run", "seed", "data", "catalog", "features", "chapters", "modules")
 
 
 class ParameterError(ValueError):
@@ -41,7 +46,7 @@ def _check_params(
 ) -> dict:  # the same
     "Return a run's parameters. Raises `ParameterError` for unknown sections and wrong types."
     _must_be_known(list(params), (*_SECTIONS, *noted), "section", where)
-    sections = {name: params.get(name) or {} for name in _SECTIONS[2:]}
+    sections = {name: params.get(name) or {} for name in _SECTIONS[2:-1]}
     if isinstance(sections["chapters"], dict):
         sections |= {f"chapters.{n}": own or {} for n, own in sections["chapters"].items()}
     for name, value in sections.items():
@@ -52,6 +57,10 @@ def _check_params(
         raise ParameterError(f"{where}: expected an integer from 0 on as `seed`, found {seed!r}")
     if not (isinstance(run, str) and re.fullmatch(r"\w[^/\\]*", run)):
         raise ParameterError(f"{where}: expected a name of a folder as `run`, found {run!r}")
+    modules = params.get("modules") or []
+    if not (isinstance(modules, list) and all(isinstance(one, str) for one in modules)):
+        raise ParameterError(f"{where}: expected names as `modules`, such as [my_models], found "
+                             f"{modules!r}")
     return params
 
 
@@ -88,7 +97,8 @@ def set_params(
     for setting in settings:
         names, equals, text = setting.partition("=")
         path = names.strip().split(".")
-        if not equals or not all(path) or (len(path) == 1 and path[0] not in ("run", "seed")):
+        alone = len(path) == 1 and path[0] not in ("run", "seed", "modules")
+        if not equals or not all(path) or alone:
             raise ParameterError(f"found {setting!r}; expected CHAPTER.PARAMETER=VALUE, such as "
                                  "02_lyrics.vectors=FILE, or SECTION.NAME=VALUE")
         if path[0][0].isdigit():
@@ -107,3 +117,25 @@ def set_params(
             raise ParameterError(f"{setting}: the value is not YAML: {error}") from error
     _check_params(params, ", ".join(settings))
     return params | ({"set": list(settings)} if settings else {})
+
+# %% ../../nbs/api/workspace/04_parameters.ipynb #118517b3
+def _import_modules(
+    params: dict,  # a run's
+) -> None:
+    "Import the modules that a run names. Raise `ParameterError` if there is no such module."
+    root, file = project_root(), params.get("params_file")
+    folders = [str(root), *([str((root / file).parent)] if file else [])]
+    sys.path += [folder for folder in dict.fromkeys(folders) if folder not in sys.path]
+    importlib.invalidate_caches()
+    for name in params.get("modules") or []:
+        follow_module(name.partition(".")[0])
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if not f"{name}.".startswith(f"{error.name}."):
+                raise  # the module imports another that does not exist
+            raise ParameterError(
+                f"no module {name!r}, which the run's `modules` names; expected "
+                f"{name.replace('.', '/')}.py in {' or '.join(dict.fromkeys(folders))}, or an "
+                "installed package: put it there, or take the name out of the parameter file"
+            ) from error

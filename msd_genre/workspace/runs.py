@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from scipy import sparse
 
 from .digests import CodeError, code_digest, code_name, file_digest, value_digest
-from .parameters import _check_params
+from .parameters import _check_params, _import_modules
 from .paths import SourceError, project_root
 
 # %% ../../nbs/api/workspace/05_runs.ipynb #223456e0
@@ -310,10 +310,12 @@ def create_run(
 ) -> Run:
     """Create a run with these parameters, or go on with one and what it already has.
 
-    Raises `ParameterError` before anything is written if the parameters are not valid.
+    Import the modules that it names. Raise `ParameterError` before anything is written if the
+    parameters are not valid.
     """
     folder = _run_folder(run_dir)
     _check_params(params, f"the parameters of the run {folder}")
+    _import_modules(params)
     _check_format(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".*.json-*"):  # of a writing that was killed
@@ -423,15 +425,17 @@ def _what_makes(run: Run, name: str) -> str:
 def open_run(
     run_dir: str | Path,  # a relative one counts from the project's folder
 ) -> Run:
-    """Return a run that exists. Raises `RunError` with the command that makes it if there is none.
+    """Return a run that exists, and import the modules that it names.
 
-    Prints which parameters of the chapter that runs this differ from those of the run.
+    Raise `RunError` with the command that makes it if there is none. Print which parameters of the
+    chapter that runs this differ from those of the run.
     """
     folder = _run_folder(run_dir)
     if not (folder / "stamp.json").is_file():
         raise RunError(f"no run in {folder}. {_way_to(folder)}")
     _check_format(folder)
     run = Run(folder)
+    _import_modules(run.params)
     if "MSD_GENRE_TRACE" not in os.environ and (other := _other_parameters(run)):  # not the report
         print("\n    ".join([f"This chapter has parameters that differ from those of the run "
                              f"{folder.name}, which has:", *other]),

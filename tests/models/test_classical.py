@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn.linear_model import RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
 from msd_genre.corpus.catalog import build_catalog
@@ -20,9 +22,11 @@ from msd_genre.models.classical import (
     ClassicalError,
     _answer_by_artist,
     _Songs,
+    register_estimator,
     train_classical,
 )  # fmt: skip
 from msd_genre.workspace import runs
+from msd_genre.workspace.registry import RegistryError
 
 FITTED = ("year_language", "logistic", "trees", "fusion")
 
@@ -200,7 +204,7 @@ def test_a_split_that_leaks_is_refused(run, name):
 
 
 def test_what_does_not_exist_is_named(run):
-    with pytest.raises(ClassicalError, match=r"'forest'.*majority, random, artist"):
+    with pytest.raises(RegistryError, match=r"'forest'.*majority, random, artist"):
         train_classical(run, "forest")
     with pytest.raises(SplitError, match=r"'official', fold 0.*artist fold 0"):
         train_classical(run, "majority", "official")
@@ -263,3 +267,35 @@ def test_a_smaller_share_of_train_is_part_of_a_larger_one_and_keeps_every_genre(
     assert others.track_id.tolist() == split.track_id[split.part != "train"].tolist()
     with pytest.raises(SplitError, match="above 0"):
         thin(run, split, 0.0)
+
+
+def test_a_registered_estimator_is_trained_and_leaves_the_others_current(run, monkeypatch):
+    before = BASELINES.digest("trees"), runs.stale(run)
+    monkeypatch.setattr(BASELINES, "_entries", {**BASELINES._entries})
+    register_estimator("knn", "k nearest neighbors", KNeighborsClassifier(5))
+    folder = train_classical(run, "knn")
+    table = pd.read_parquet(folder / "predictions.parquet")
+    assert set(table.model) == {"knn"} and json.loads((folder / "cost.json").read_text())
+    tested = scores(table[table.part == "test"], sorted(set(kept_songs(run).genre)))
+    assert 0 <= tested["accuracy"] <= 1
+    assert (BASELINES.digest("trees"), runs.stale(run)) == before
+    made = (folder / "classes.json").stat().st_mtime_ns
+    register_estimator("knn", "k nearest neighbors", KNeighborsClassifier(3))
+    train_classical(run, "knn")
+    assert (folder / "classes.json").stat().st_mtime_ns > made, "another k is another model"
+    code = run.sidecars()["models/fusion-artist-f0-s1"]["code"]["names"]
+    assert [name.partition(":")[2] for name in code] == ["_fusion", "_logistic", "_trees",
+                                                         "train_classical"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "estimator", "message"),
+    [
+        ("trees", KNeighborsClassifier(5), "named 'trees'; expected letters, digits, and _, and n"),
+        ("k-nn", KNeighborsClassifier(5), "named 'k-nn'; expected letters"),
+        ("ridge", RidgeClassifier(), r"RidgeClassifier\(\) has no predict_proba: choose"),
+    ],
+)
+def test_an_estimator_that_cannot_be_a_baseline_is_named(name, estimator, message):
+    with pytest.raises(ClassicalError, match=message):
+        register_estimator(name, "a title", estimator)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from msd_genre.models import networks
+from msd_genre.models.networks import MODELS, ModelError, register_model
+from msd_genre.workspace.registry import RegistryError
 
 SMALL = {
     "baseline": {"dense_units": (6,), "embedding_units": 5},
@@ -20,10 +22,11 @@ SMALL = {
 }
 SHAPES = {"timbre_statistics": (9,), "chroma_statistics": (8,), "song_statistics": (3,),
           "words": (20,), "lyrics": (7,), "segments": (40, 25)}
-EACH = [(name, variant) for name in SMALL for variant in networks._variants(name)]
+EACH = [(name, variant) for name in SMALL for variant in MODELS[name].variants]
+WRITE_UP = [name for name in SMALL if "as_coded" in MODELS[name].variants]
 
 
-def small(name, variant="as_written", n_classes=3, **sizes):
+def small(name, variant="", n_classes=3, **sizes):
     return networks.build_model(
         name, n_classes, n_frames=40, lyric_dim=7, variant=variant, shapes=SHAPES,
         **SMALL[name] | sizes,
@@ -53,7 +56,7 @@ def test_as_coded_has_the_parameters_of_the_saved_notebooks(name, parameters):
 
 
 @pytest.mark.parametrize("variant", networks.VARIANTS)
-@pytest.mark.parametrize("name", networks._MODELS)
+@pytest.mark.parametrize("name", WRITE_UP)
 def test_shapes_and_names(name, variant):
     model = small(name, variant)
     assert {tensor.name: tensor.shape for tensor in model.inputs} == {
@@ -67,7 +70,7 @@ def test_shapes_and_names(name, variant):
     assert model.output_names == ["genre"]
 
 
-@pytest.mark.parametrize("name", networks._MODELS)
+@pytest.mark.parametrize("name", WRITE_UP)
 def test_the_embedding_has_50_units_unless_asked(name):
     model = networks.build_model(name, 4, n_frames=60)
     assert model.get_layer("embedding").output.shape == (None, 50)
@@ -86,7 +89,7 @@ def penalty(layer, part):
     return None if regularizer is None else (float(regularizer.l1), float(regularizer.l2))
 
 
-@pytest.mark.parametrize("name", networks._MODELS)
+@pytest.mark.parametrize("name", WRITE_UP)
 def test_penalties_lie_on_the_dense_layers_alone(name):
     as_coded = small(name, "as_coded")
     for layer in as_coded.layers:
@@ -136,10 +139,10 @@ def test_saved_and_loaded_it_says_the_same(name, variant, tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ({"name": "gru"}, "unknown model 'gru'; the models are baseline, cnn, lstm, transformer"),
+        ({"name": "gru"}, "no model 'gru'; there is baseline, cnn, lstm, transformer"),
         ({"variant": "coded"}, "unknown variant 'coded' of cnn; its variants are as_written, as_"),
-        ({"name": "joint"}, "unknown variant 'as_written' of joint; its variants are ours"),
-        ({"name": "joint", "variant": "ours"}, "needs the shape of timbre_statistics, chroma_"),
+        ({"name": "joint", "variant": "as_coded"}, "'as_coded' of joint; its variants are ours"),
+        ({"name": "joint"}, "needs the shape of timbre_statistics, chroma_"),
         ({"name": "joint", "variant": "ours", "parts": ["sound"]}, "choose one or more of timbre_"),
         ({"name": "transformer", "variant": "ours", "heads": 5}, "12 cannot be shared by 5 heads"),
         ({"pooling": ("median",)}, r"pooling \['median'\]: choose of mean, max, l2"),
@@ -149,13 +152,60 @@ def test_saved_and_loaded_it_says_the_same(name, variant, tmp_path):
     ],
 )
 def test_bad_input_is_named(call, message):
-    with pytest.raises(networks.ModelError, match=message):
+    with pytest.raises((ModelError, RegistryError), match=message):
         networks.build_model(**({"name": "cnn", "n_classes": 3} | call))
 
 
-def test_a_network_is_one_of_the_write_ups_or_of_our_own():
-    assert networks._variants("lstm") == ("as_written", "as_coded", "attention", "gru")
-    assert networks._variants("joint") == ("ours",)
+def test_the_first_variant_is_the_default():
+    assert [*MODELS["lstm"].variants] == ["as_written", "as_coded", "attention", "gru"]
+    assert networks.default_sizes("lstm") == networks.default_sizes("lstm", "as_written")
+    assert small("joint").name == "joint_ours" and small("lstm").name == "lstm_as_written"
+
+
+REGISTERED = {"units": 4, "layer": "embedding", "end": "softmax"}
+
+
+def dense(n_classes, shapes, sizes):
+    inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
+    x = keras.layers.Dense(sizes["units"], name=sizes["layer"])(inputs["words"])
+    return keras.Model(inputs, keras.layers.Dense(n_classes, sizes["end"], name="genre")(x))
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    "A model of this module, for one test."
+    monkeypatch.setattr(MODELS, "_entries", {**MODELS._entries})
+    return register_model("dense", sizes=REGISTERED, inputs=("words",))(dense)
+
+
+def test_a_registered_model_is_built_by_its_name(registered):
+    assert registered is dense and MODELS["dense"].title == "Dense"
+    model = networks.build_model("dense", 3, shapes=SHAPES, units=2)
+    assert model.name == "dense_custom" and model.get_layer("embedding").output.shape == (None, 2)
+    assert networks._resolve("dense", "") == ("custom", MODELS["dense"].sizes, networks._CUSTOM)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"layer": "song"}, 'layers words, song, genre; expected one .*`name="embedding"`'),
+        ({"end": "relu"}, r"ends in genre with the shape \(3,\); expected one softmax of 3"),
+    ],
+)
+def test_a_registered_model_has_an_embedding_and_probabilities(registered, sizes, message):
+    with pytest.raises(ModelError, match=message):
+        networks.build_model("dense", 3, shapes=SHAPES, **sizes)
+
+
+def test_a_registered_model_takes_what_it_declares(registered):
+    register_model("dense", inputs=("words", "lyrics"))(
+        lambda n, shapes, sizes: dense(n, {"words": (20,)}, REGISTERED))
+    with pytest.raises(ModelError, match="has the inputs words; expected words, lyrics: name"):
+        networks.build_model("dense", 3, shapes=SHAPES)
+    with pytest.raises(ModelError, match=r"inputs \['melody'\]: choose one or more of chroma"):
+        register_model("other", inputs=("melody",))
+    with pytest.raises(ModelError, match="named 'my-model'; expected letters, digits, and _"):
+        register_model("my-model")
 
 
 def test_a_joint_network_takes_its_parts_and_no_others():
@@ -194,11 +244,11 @@ def test_pooling_over_time_by_hand():
 ONE_STEP = """
 import keras, numpy as np
 from msd_genre.models.fused import LayerError, _fused_clone
-from msd_genre.models.networks import _variants, build_model
+from msd_genre.models.networks import MODELS, build_model
 assert keras.config.backend() == "{backend}"
 rng = np.random.default_rng(0)
 for name, sizes in {sizes}.items():
-    model = build_model(name, 3, n_frames=40, lyric_dim=7, variant=_variants(name)[-1],
+    model = build_model(name, 3, n_frames=40, lyric_dim=7, variant=[*MODELS[name].variants][-1],
                         shapes={shapes}, **sizes)
     x = {{one.name: rng.random((8, *one.shape[1:])) for one in model.inputs}}
     model.compile("adam", "sparse_categorical_crossentropy")

@@ -15,13 +15,16 @@ from msd_genre.corpus.features import _statistic_names, open_store
 from msd_genre.corpus.leaks import LeakError
 from msd_genre.corpus.splits import SplitError
 from msd_genre.datasets.word_vectors import fit_idf, lyric_vectors
-from msd_genre.evaluation.metrics import validate_predictions
+from msd_genre.evaluation.metrics import scores, validate_predictions
+from msd_genre.inference.predictor import open_predictor
 from msd_genre.models import fused as fused_module
 from msd_genre.models import inputs as inputs_module
 from msd_genre.models import networks, training
 from msd_genre.models.inputs import TrainingError, _load_inputs
 from msd_genre.models.training import open_trained, train
-from msd_genre.workspace.runs import RunError, create_run, report_command
+from msd_genre.workspace import digests
+from msd_genre.workspace.registry import RegistryError
+from msd_genre.workspace.runs import RunError, create_run, report_command, stale
 
 GENRES = ["Jazz", "Metal", "Rock", "Vocal"]
 N_SONGS, N_FRAMES, N_STEMS = 300, 40, 12
@@ -74,8 +77,8 @@ def invented_split(track_ids):
     return pd.concat([split.assign(protocol="artist"), coded.assign(protocol="as_coded")])
 
 
-def make_run(folder):
-    run, catalog = create_run({"seed": 1}, folder), invented_catalog()
+def make_run(folder, **params):
+    run, catalog = create_run({"seed": 1} | params, folder), invented_catalog()
     rng = np.random.default_rng(0)
     run.make("catalog.parquet", catalog.to_parquet)
     run.make("features", lambda path: write_store(path, catalog, rng))
@@ -662,3 +665,69 @@ def test_networks_of_our_own_bring_their_own_choices():
     plain = inputs_module.Plan("cnn", "as_coded")
     assert (plain.weighting, plain.scaling, plain.rows) == ("count", "none", "resampled")
     assert (plain.class_weights, plain.schedule, plain.outputs) == ("none", "constant", "catalog")
+
+
+RESNET = """
+import keras
+
+from msd_genre.models.networks import register_model
+
+
+def block(x, filters):
+    shortcut = keras.layers.Conv1D(filters, 1)(x)
+    for activation in ("relu", "linear"):
+        x = keras.layers.Conv1D(filters, 3, padding="same", activation=activation)(x)
+    return keras.layers.MaxPooling1D(2)(keras.layers.Add()([x, shortcut]))
+
+
+@register_model("resnet", sizes={"filters": (4, 8)}, inputs=("chroma", "timbre"))
+def resnet(n_classes, shapes, sizes):
+    inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
+    x = keras.layers.Concatenate()([*inputs.values()])
+    for filters in sizes["filters"]:
+        x = block(x, filters)
+    x = keras.layers.Dense(50, name="embedding")(keras.layers.GlobalAveragePooling1D()(x))
+    return keras.Model(inputs, keras.layers.Dense(n_classes, "softmax", name="genre")(x))
+"""
+
+
+def test_a_model_of_a_user_is_trained_scored_and_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr(networks.MODELS, "_entries", {**networks.MODELS._entries})
+    source = tmp_path / "my_resnet.py"
+    source.write_text(RESNET)
+    run = make_run(tmp_path / "run", modules=["my_resnet"], params_file=str(tmp_path / "my.yaml"))
+    train(run, "baseline", **CHOICES | {"epochs": 1, "sizes": {"dense_units": (8,)}})
+    before = run.sidecars()["models/baseline-as_written-artist-f0-s1"]["key"]
+    trained = train(run, "resnet", epochs=1, batch_size=16, verbose=False)
+    assert trained.name == "resnet-custom-artist-f0-s1" and trained.load().name == "resnet_custom"
+    assert trained.cost["train_rows"] == 45, "not each song once"
+    tested = trained.predictions.query("part == 'test'")
+    validate_predictions(tested)
+    assert 0 <= scores(tested, trained.classes)["accuracy"] <= 1
+    assert stale(run) == {}
+
+    stems = pd.DataFrame({"stem": [f"stem{i}" for i in range(N_STEMS)]})
+    stems.to_parquet(run.dir / "lyrics" / "stems.parquet")
+    opened = open_predictor(run, "resnet")
+    assert [one.name for one in opened.network.inputs] == ["chroma", "timbre"]
+    assert set(opened.scale) == {"chroma", "timbre"} and opened.classes == trained.classes
+
+    source.write_text(RESNET.replace("relu", "gelu"))
+    assert [*stale(run)] == ["models/resnet-custom-artist-f0-s1"]
+    train(run, "baseline", **CHOICES | {"epochs": 1, "sizes": {"dense_units": (8,)}})
+    assert run.sidecars()["models/baseline-as_written-artist-f0-s1"]["key"] == before
+    with pytest.raises(RegistryError, match=r"no model 'resnet2'; there is baseline, .*, resnet$"):
+        train(run, "resnet2")
+
+
+def test_a_change_of_a_network_leaves_the_others_current(new_run, monkeypatch):
+    """The code of a training has the function that builds its network, and no other."""
+    for name in ("baseline", "lstm"):
+        train(new_run, name, epochs=1, batch_size=64, verbose=False,
+              sizes={"dense_units": (8,)})  # fmt: skip
+    code = {name: made["code"]["names"] for name, made in new_run.sidecars().items()}
+    reached = digests._reached([tuple(one.split(":"))
+                                for one in code["models/lstm-as_written-artist-f0-s1"]])
+    names = {name for module, name in reached if module == "msd_genre.models.networks"}
+    assert {"_lstm", "_lstm_branch", "build_model"} <= names
+    assert not names & {"_cnn", "_conv_branch", "_baseline", "_joint", "_segment_branch"}

@@ -159,6 +159,7 @@ def write_parameters(path, code):
         ({"seed": 1, "catalogue": {}}, "no section 'catalogue'. There is: run, seed, data"),
         ({"seed": 1, "catalog": 3}, "expected `name: value` pairs in the section 'catalog'"),
         ({"seed": 1, "chapters": {"05_cnn": [2]}}, "pairs in the section 'chapters.05_cnn'"),
+        ({"seed": 1, "modules": "mine"}, "expected names as `modules`, such as [my_models], found"),
     ],
 )
 def test_parameters_that_cannot_be_meant_make_no_folder(tmp_path, params, message):
@@ -166,6 +167,26 @@ def test_parameters_that_cannot_be_meant_make_no_folder(tmp_path, params, messag
         runs.create_run(params, tmp_path / "run")
     assert message in str(refusal.value) and str(tmp_path / "run") in str(refusal.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_modules_of_a_run_are_imported_and_their_code_counts(tmp_path):
+    params = {"seed": 1, "modules": ["my_doubling"], "params_file": str(tmp_path / "my.yaml")}
+    with pytest.raises(ParameterError, match=r"no module 'my_doubling', .*my_doubling.py in .*put"):
+        runs.create_run(params, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    source = tmp_path / "my_doubling.py"
+    source.write_text("def double(path):\n    path.write_text('2')\n\n\ndef other():\n    pass\n")
+    run = runs.create_run(params, tmp_path / "run")
+    double = sys.modules["my_doubling"].double
+    run.make("two.json", double, code=[double])
+    source.write_text(source.read_text().replace("pass", "return 1"))
+    assert runs.stale(runs.open_run(run.dir)) == {}
+    source.write_text(source.read_text().replace("'2'", "'3'"))
+    assert [*runs.stale(run)] == ["two.json"]
+    source.write_text("import no_such_module_of_mine\n")
+    del sys.modules["my_doubling"]
+    with pytest.raises(ModuleNotFoundError, match="No module named 'no_such_module_of_mine'"):
+        runs.open_run(run.dir)
 
 
 def test_a_chapter_prints_which_parameters_are_not_those_of_the_run(opened, monkeypatch, capsys):
