@@ -18,6 +18,7 @@ from ..corpus.leaks import kept_songs
 from ..corpus.splits import artist_groups
 from .comparison import paired_differences, score_intervals, spread
 from .metrics import _chosen
+from ..workspace.artifacts import CATALOG, SPLIT, STORE
 from ..workspace.runs import Run, RunError, needed, stale
 
 # %% ../../nbs/api/evaluation/03_score_tables.ipynb #9a1cd971
@@ -65,10 +66,10 @@ def _is_wanted(run: Run, rows: pd.DataFrame, only: str) -> pd.Series:
     "Which rows a line speaks of."
     if only == "all":
         return pd.Series(True, rows.index)
-    songs = kept(run.read("catalog.parquet"))
+    songs = kept(run.catalog())
     if only == "others":
         return rows["genre"] != songs["genre"].value_counts().idxmax()
-    split = run.read("split.parquet")
+    split = run.split()
     here = (split["protocol"] == rows["protocol"].iloc[0]) & (split["fold"] == rows["fold"].iloc[0])
     shown = split["track_id"][here & (split["part"] == "train") & (split["copies"] > 0)]
     if only in ("new", "seen"):
@@ -84,7 +85,7 @@ def _shares(run: Run, line: dict, rows: pd.DataFrame) -> pd.Series | None:
     there = pd.Series(1.0, index=np.unique(rows["genre"]))
     if line["mix"] != "equal":
         known = {"validation": lambda: read_predictions(run, line["folders"], "validation"),
-                 "natural": lambda: kept(run.read("catalog.parquet"))}[line["mix"]]()
+                 "natural": lambda: kept(run.catalog())}[line["mix"]]()
         there = known["genre"].value_counts().reindex(there.index).dropna().astype(float)
     return there / there.sum()
 
@@ -139,7 +140,7 @@ _KINDS: dict[str, Callable] = {"scores": _score, "differences": _compare, "sprea
 # %% ../../nbs/api/evaluation/03_score_tables.ipynb #9a3c2e30
 def make_table(
     run: Run,
-    name: str,  # of the artefact, such as "results.csv"
+    name: str,  # of the artefact, such as RESULTS
     lines: list[dict],  # see above
     kind: str = "scores",  # or "differences" (from the first line) or "spread" (over folders)
     n_boot: int = 1000,  # resamples of the artists
@@ -159,7 +160,7 @@ def make_table(
     run.make(
         name, lambda path: _write(run, recipe, path), params=recipe,
         code=[make_table, *(score.compute for score in chosen)],
-        inputs=["catalog.parquet", "features", "split.parquet",
+        inputs=[CATALOG, STORE, SPLIT,
                 *(f"{folder}/predictions.parquet" for folder in trainings)],
     )  # fmt: skip
     return run.read(name)

@@ -29,6 +29,7 @@ from ..datasets.word_vectors import lyric_vectors
 from ..evaluation.comparison import score_intervals
 from ..evaluation.metrics import SCORES
 from ..files.song_schema import Segments
+from ..workspace.artifacts import LYRICS
 from ..workspace.digests import file_digest
 from ..workspace.runs import Run, _remove, _write_json
 
@@ -216,7 +217,7 @@ def open_predictor(
     options = _scan_options(run.params.get("features") or {})
     recipe = {name: options[name] for name in ("n_frames", "offset")}
     recipe["weighting"] = _networks(run)[name]["weighting"]
-    return _predictor(open_trained(run, name), run.path("lyrics"), recipe)
+    return _predictor(open_trained(run, name), run.path(LYRICS), recipe)
 
 # %% ../../nbs/api/inference/01_predictor.ipynb #1215d599
 _FORMAT = 1
@@ -257,7 +258,7 @@ def _write_parts(
     "Write everything that is computed with, and the prediction for an invented song."
     from msd_genre.models.training import predict
 
-    source, lyrics = run.path(f"models/{predictor.name}"), run.path("lyrics")
+    source, lyrics = run.path(f"models/{predictor.name}"), run.path(LYRICS)
     for path in (source / name for name in ("model.keras", "classes.json", "idf.npy",
                                             "scale.json")):
         if path.is_file():

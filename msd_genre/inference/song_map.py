@@ -19,6 +19,7 @@ import pandas as pd
 from ..analysis.embedding import tsne
 from ..figures.style import genre_style
 from .index import Space, build_index, nearest
+from ..workspace.artifacts import CATALOG
 from ..workspace.extras import extra
 from ..workspace.runs import Run
 
@@ -187,4 +188,4 @@ def make_map(
 
     return run.make("pages/song_map.html", build, params={"fictional": fictional},
                     code=[make_map],
-                    inputs=[places, f"spaces/{space.name}", "catalog.parquet"])
+                    inputs=[places, f"spaces/{space.name}", CATALOG])

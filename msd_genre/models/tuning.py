@@ -20,6 +20,7 @@ from sklearn.metrics import f1_score
 from .inputs import Plan, TrainingError, load_songs
 from .networks import MODELS
 from .training import _compile_model, fit, predict
+from ..workspace.artifacts import CATALOG, LYRICS, SPLIT, STORE
 from ..workspace.extras import extra
 from ..workspace.registry import codes_of
 from ..workspace.runs import Run, _remove
@@ -155,7 +156,7 @@ def search(
     params = {"plan": plan.__dict__, "n_trials": n_trials,
               "space": {key: [type(value).__name__, *value] for key, value in space.items()}}
     run.make(name, partial(_search, run, name, plan, space, n_trials), params=params,
-             inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
+             inputs=[CATALOG, SPLIT, STORE, LYRICS],
              code=[search, *codes_of(MODELS[plan.model])])
     return run.read(name)
 
