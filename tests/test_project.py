@@ -113,6 +113,14 @@ def test_an_exported_cell_has_one_idea(path):
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
+def test_paths_of_artifacts_are_spelled_once():
+    spelled = re.compile(r'"(catalog\.parquet|split\.parquet|results\.csv|lyrics/\w+\.\w+)"')
+    found = {module for module in MODULES
+             for line in module_path(module).read_text().splitlines()
+             if spelled.search(line.partition("#")[0])}  # fmt: skip
+    assert found == {"workspace.artifacts"}
+
+
 def test_the_runner_of_the_report_holds_no_science():
     own = set().union(*(own_imports(f"report.{name}") for name in ("chapters", "site", "preview")))
     assert {one.partition(".")[0] for one in own} == {"workspace", "report"}

@@ -1,20 +1,25 @@
 """Every chapter once, on the smallest demo: as the runner does it, and by papermill alone."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
+import yaml
 
 from msd_genre.corpus import catalog, features
 from msd_genre.report import chapters
 from msd_genre.workspace import runs
+from msd_genre.workspace.artifacts import ARTIFACTS, CATALOG
 
-CHAPTERS = sorted((Path(__file__).parents[2] / "nbs" / "report").glob("*.ipynb"))
+ROOT = Path(__file__).parents[2]
+CHAPTERS = sorted((ROOT / "nbs" / "report").glob("*.ipynb"))
 NAMES = [path.stem for path in CHAPTERS]
 
 
@@ -53,6 +58,42 @@ def test_the_run_holds_what_the_guide_says(demo_run):
     assert models >= {f"{model}-{variant}-artist-f0-s1" for model in ("baseline", "cnn", "lstm")
                       for variant in ("as_written", "as_coded")}
     assert models >= {f"{name}-artist-f0-s1" for name in ("majority", "logistic", "trees")}
+
+
+def declared_path(name):
+    """The declared artifact that a path of a run belongs to."""
+    found = [one.path for one in ARTIFACTS
+             if fnmatch(name, one.path) or fnmatch(name, f"{one.path}/*")]  # fmt: skip
+    return found[0] if found else f"{name}, which is not declared"
+
+
+def test_every_artifact_is_declared_and_the_catalog_column_by_column(demo_run):
+    assert {declared_path(name) for name in demo_run.sidecars()} <= {one.path for one in ARTIFACTS}
+    (catalog,) = [one for one in ARTIFACTS if one.path == CATALOG]
+    assert ", ".join(catalog.columns).split(", ") == [
+        name for name in demo_run.catalog() if name not in ("location", "path")]  # fmt: skip
+
+
+def test_chapters_read_and_write_what_they_declare(demo_run):
+    """Who made an artifact is told by the times of its sidecar and of the chapters' records."""
+    declared = yaml.safe_load((ROOT / "nbs" / "report" / "_chapters.yml").read_text())
+    records = sorted((demo_run.dir / "chapters").glob("[0-9][0-9]_*.json"),
+                     key=lambda path: path.stat().st_mtime)  # fmt: skip
+    done = [(path.stat().st_mtime, path.stem) for path in records]
+    steps = {one.path for one in ARTIFACTS if one.made_by in ("catalog", "features")}
+    maker = {}
+    for name in demo_run.sidecars():
+        made = (demo_run.dir / ".keys" / f"{name.replace('/', '__')}.json").stat().st_mtime
+        maker[name] = next(chapter for when, chapter in done if made <= when)
+    for path, (_, chapter) in zip(records, done, strict=True):
+        entry, reads = declared[chapter], json.loads(path.read_text())["reads"]
+        wrote = {declared_path(name) for name, by in maker.items() if by == chapter} - steps
+        assert wrote <= set(entry.get("writes", [])), chapter
+        read = {declared_path(name) for name in reads}
+        assert read - set(entry.get("writes", [])) - {"models/*"} <= set(entry["reads"]), chapter
+        trained = {"/".join(name.split("/")[:2]) for name in reads if name.startswith("models/")}
+        others = {maker[name] for name in trained} - {chapter}
+        assert others <= set(entry.get("models", [])), chapter
 
 
 def test_the_scores_are_those_of_the_predictions(demo_run):
