@@ -185,7 +185,7 @@ def test_a_model_is_changed_as_the_guide_says(own_run, demo_corpus, checkout, tm
     assert {"nbs/api/models/01_networks.ipynb", "msd_genre/models/networks.py"} <= {
         line.split()[0] for line in run(written).splitlines()}  # fmt: skip
     assert module_of(checkout).default_sizes("cnn")["filters"] == (64, 64, 128)
-    assert re.search("^05_cnn +runs: the code that it uses has changed", run(asked), re.M)
+    assert re.search("^05_cnn +runs: the model cnn, which it uses, has changed", run(asked), re.M)
     run(undo)
     assert re.search("^05_cnn +reused", run(asked), re.M)
 

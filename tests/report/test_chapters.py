@@ -407,3 +407,35 @@ def test_chapters_run_after_those_whose_artifacts_they_read(tmp_path):
 def test_chapters_that_cannot_be_ordered(tmp_path, declared, message):
     with pytest.raises(chapters_module.ReportError, match=message):
         chapters_module.plan_chapters(make_run(tmp_path / "run"), declare(tmp_path, declared))
+
+
+OWN_MODEL = """
+from msd_genre.models.networks import register_model
+
+
+@register_model("toy", sizes={"width": 3})
+def toy(n_classes, shapes, sizes):
+    return 1
+"""
+
+
+def test_a_chapter_follows_the_model_that_it_uses_in_a_module_of_the_run(tmp_path):
+    folder, source = tmp_path / "chapters", tmp_path / "my_toy_models.py"
+    source.write_text(OWN_MODEL)
+    ask = "from msd_genre.models.networks import default_sizes\nprint(default_sizes({!r}))"
+    write_chapter(folder / "01_toy.ipynb", OPEN, ask.format("toy"))
+    write_chapter(folder / "02_other.ipynb", OPEN, ask.format("joint"))
+    params = {"run": "own", "seed": 1, "modules": ["my_toy_models"],
+              "params_file": str(tmp_path / "own.yaml")}  # fmt: skip
+
+    def report():
+        done = chapters_module.run_report(create_run(params, tmp_path / "run"), (), folder)
+        return list(done.values())
+
+    assert report() == ["executed", "executed"]
+    assert report() == ["reused", "reused"]
+    source.write_text(OWN_MODEL.replace("return 1", "return 2"))
+    run = create_run(params, tmp_path / "run")
+    changes = [chapters_module._changes(one, run)
+               for one in chapters_module.plan_chapters(run, folder)]  # fmt: skip
+    assert changes == [["the model toy, which it uses, has changed"], []]
