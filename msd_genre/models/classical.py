@@ -277,7 +277,7 @@ def _logistic(task: _Task, songs: dict[str, _Songs], classes: np.ndarray) -> _Re
         LogisticRegression(C=strength * scale, class_weight="balanced", max_iter=300, tol=1e-3)
         for strength in (0.005, 0.02, 0.08)])  # fmt: skip
 
-
+# %% ../../nbs/api/models/06_classical.ipynb #b1d77652
 @_baseline("trees", "boosted trees on whole-song statistics and tf-idf words")
 def _trees(task: _Task, songs: dict[str, _Songs], classes: np.ndarray) -> _Result:
     train = songs["train"]

@@ -103,7 +103,7 @@ def chapter_graph(
         graph[name] = (needed | set(one.get("models", []))) - {name}
     return graph
 
-
+# %% ../../nbs/api/report/01_chapters.ipynb #9b9a0cee
 def _in_order(
     paths: Sequence[Path],  # notebooks of chapters, in one folder, by number
 ) -> list[Path]:

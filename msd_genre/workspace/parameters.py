@@ -63,7 +63,7 @@ def _check_params(
                              f"{modules!r}")
     return params
 
-
+# %% ../../nbs/api/workspace/04_parameters.ipynb #89427f8f
 def read_params(
     path: str | Path,  # a YAML file such as params/demo.yaml
 ) -> dict:  # as in the file; by default `run` is the file's name and `seed` is 1

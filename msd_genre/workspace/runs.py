@@ -331,7 +331,7 @@ def _locked(
             "this one a folder of its own with --run-dir"
         ) from error
 
-
+# %% ../../nbs/api/workspace/05_runs.ipynb #a868318f
 def create_run(
     params: dict,  # resolved parameters of the report, with `seed`
     run_dir: str | Path,  # made if it is not there; a relative one counts from the project's folder

@@ -19,7 +19,7 @@ from msd_genre.corpus.splits import SplitError
 from msd_genre.evaluation import published
 from msd_genre.workspace import runs
 
-SMALL = {"largest": 60, "others": 30}
+SMALL = {"resampling": splits.to_counts(60, 30)}
 DRAWN = ["as_coded", "as_written", "artist"]  # the protocols that need no lists
 
 
@@ -127,7 +127,7 @@ def test_artist_folds_test_every_song_once(catalog):
 @pytest.mark.parametrize("protocol", ["as_written", "artist"])
 def test_genres_have_like_shares_in_each_part(published_catalog, protocol):
     table = leaks_module.genre_parts(
-        splits.make_split(published_catalog, protocol, 1, others=None, largest=None),
+        splits.make_split(published_catalog, protocol, 1),
         published_catalog,
     )
     table = table[~table.dropped]
@@ -148,7 +148,7 @@ def test_artists_are_as_large_in_each_part():
     largest = size_of.index[: len(size_of) // 10]
     found = []
     for seed, fold in [(seed, fold) for seed in range(2) for fold in range(5)]:
-        split = splits.make_split(catalog, "artist", seed, fold=fold, largest=None, others=None)
+        split = splits.make_split(catalog, "artist", seed, fold=fold)
         artists = split.assign(artist=split.track_id.map(artist_of)).drop_duplicates("artist")
         sizes = artists.artist.map(size_of).groupby(artists.part).mean()
         learnt = artists[artists.artist.isin(largest) & (artists.part != "test")]
@@ -160,7 +160,8 @@ def test_artists_are_as_large_in_each_part():
 
 
 def test_train_has_the_rows_asked_and_copies_only_where_a_genre_is_short(published_catalog):
-    split = splits.make_split(published_catalog, "artist", 1, largest=4000, others=1000)
+    sizes = splits.to_counts(4000, 1000)
+    split = splits.make_split(published_catalog, "artist", 1, resampling=sizes)
     train = split[split.part == "train"].merge(published_catalog)
     by_genre = train.groupby("genre").copies.agg(["size", "sum", "max"])
     assert by_genre["sum"].pop("Rock") == 4000
@@ -180,15 +181,15 @@ def test_nothing_is_resampled_unless_asked(catalog, protocol):
 
 def test_as_coded_is_resampled_as_the_write_up_did(catalog):
     split = splits.make_split(catalog, "as_coded", 1)
-    same = splits.make_split(catalog, "as_coded", 1, largest=4000, others=1000)
+    same = splits.make_split(catalog, "as_coded", 1, resampling=splits.to_counts(4000, 1000))
     pd.testing.assert_frame_equal(split, same)
     assert split[split.part != "test"].copies.sum() == 4000 + 3 * 1000
 
 
 def test_sizes_of_none_leave_train_as_it_is(catalog):
-    split = splits.make_split(catalog, "artist", 1, largest=None, others=None)
+    split = splits.make_split(catalog, "artist", 1)
     assert (split.copies == 1).all()
-    half = splits.make_split(catalog, "artist", 1, largest=50, others=None)
+    half = splits.make_split(catalog, "artist", 1, resampling=splits.to_counts(50, None))
     rock = rows_of(half, "train").groupby(catalog.set_index("track_id").genre).sum()
     assert rock["Rock"] == 50
     assert rock["Pop"] == (split[split.part == "train"].merge(catalog).genre == "Pop").sum()
@@ -409,7 +410,7 @@ def test_nothing_may_be_fitted_on_more_than_train(catalog):
 
 @pytest.mark.parametrize("fold", range(5))
 def test_another_resampling_has_the_same_test_and_validation_parts(catalog, fold):
-    sizes = {"natural": {"largest": None, "others": None}, "equal": {"largest": 30, "others": 30}}
+    sizes = {"natural": {"resampling": "none"}, "equal": {"resampling": splits.to_counts(30, 30)}}
     artist = splits.make_split(catalog, "artist", 2, fold=fold, **SMALL)
     for suffix, chosen in sizes.items():
         name = f"artist-{suffix}"
@@ -692,7 +693,6 @@ def test_small_corpora_can_be_split():
         ({"test_share": 0.9}, "test_share is 0.9: artist folds are of equal size"),
         ({"test_share": 1.0}, "test_share is 1.0: it must lie between 0 and 1"),
         ({"validation_share": 0}, "validation_share is 0"),
-        ({"others": 0}, "others is 0: it must be 1 or more"),
         ({"min_songs": 400}, "fewer than two genres have more than 400 train songs: {'Rock': "),
         ({"test_share": 0.001}, "for 1000 folds: add songs or raise test_share"),
         ({"protocol": "official"}, "`official` needs lists of train and test"),
@@ -757,3 +757,15 @@ def test_artists_of_real_songs_are_joined_where_only_their_ids_differ(real_songs
     for _, group in table[table.artist.isin(ids.index[ids > 1])].groupby("artist"):
         assert group.artist_name.map(splits._plain_name).nunique() == 1
     assert table.groupby("artist").size().max() < 0.05 * len(table)
+
+
+def test_a_resampling_is_declared_by_one_entry(catalog):
+    one = splits.Resampling("half", "half of the songs", lambda train, rng: pd.Series(
+        np.arange(len(train)) % 2, train.index))  # fmt: skip
+    mine = splits.make_split(catalog, "artist", 1, resampling=one)
+    assert rows_of(mine, "train").mean() == pytest.approx(0.5, abs=0.01)
+    assert splits.RESAMPLINGS["none"].title == "each song once"
+    with pytest.raises(ValueError, match="no resampling 'twice'; there is none, as_coded"):
+        splits.make_split(catalog, "artist", 1, resampling="twice")
+    with pytest.raises(splits.SplitError, match="others is 0: it must be 1 or more, or None"):
+        splits.to_counts(None, 0)

@@ -33,7 +33,7 @@ def run(demo_corpus, tmp_path_factory):
     songs = catalog.kept(catalog.build_catalog(run))
     features.build_store(run)
     features.build_lyrics(run)
-    sizes = {"largest": 20, "others": 8, "min_songs": 2}
+    sizes = {"resampling": splits.to_counts(20, 8), "min_songs": 2}
     split = splits.make_split(songs, "artist", 1, test_share=0.2, **sizes, allow_absent=True)
     run.make("split.parquet", split.to_parquet, inputs=["catalog.parquet"], code=[])
     scaled = {"scaling": "standard", "weighting": "tfidf", "tag": "scaled"}

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from msd_genre.corpus.catalog import build_catalog
 from msd_genre.corpus.features import _statistic_names, build_lyrics, build_store
 from msd_genre.corpus.leaks import LeakError, kept_songs, open_split, thin
-from msd_genre.corpus.splits import SplitError, artist_groups, expand, make_split  # fmt: skip
+from msd_genre.corpus.splits import SplitError, artist_groups, expand, make_split, to_counts
 from msd_genre.evaluation.metrics import _majority_predictions, scores, validate_predictions
 from msd_genre.models import classical
 from msd_genre.models.classical import (
@@ -34,7 +34,7 @@ FITTED = ("year_language", "logistic", "trees", "fusion")
 def write_split(run, change=lambda split: split):
     "Both kinds of split, as chapter 03 writes them."
     songs = kept_songs(run)
-    sizes = {"largest": 20, "others": 8, "min_songs": 2, "allow_absent": True}
+    sizes = {"resampling": to_counts(20, 8), "min_songs": 2, "allow_absent": True}
     parts = [make_split(songs, name, run.seed, **sizes) for name in ("artist", "as_coded")]
     change(pd.concat(parts, ignore_index=True)).to_parquet(run.dir / "split.parquet")
 
