@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import sparse
 
 from .scan import scan_songs, song_files
-from ..datasets.labels import KNOWN_GENRES, label_source, read_labels, weak_labels
+from ..datasets.labels import LABELS, known_genres, label_source, read_labels, weak_labels
 from ..datasets.musixmatch import read_counts, read_reverse_mapping
 from ..datasets.plays import play_counts, read_mismatches
 from ..files.layout import Layout, _require, find_layout
@@ -42,7 +42,8 @@ STEPS = {
 
 # %% ../../nbs/api/corpus/02_catalog.ipynb #a4eb663e
 _DEFAULTS = {
-    "labels": "tagtraum",  # from a .cls file, whoever made it; or "artist_terms": weak labels
+    "labels": "tagtraum",  # the only .cls file there is; a name of `LABELS`: that one's; or
+    # "artist_terms": weak labels
     "label_file": None,  # stem of the .cls file; None: the only one there is
     "genres": "known",  # labels with other genre names are set aside; "any": none are
     "minority": "ignore",  # or "drop": leave out songs that have a second, minority genre
@@ -61,7 +62,7 @@ def _catalog_options(
     params: dict,  # the `catalog` section of a run's parameters
 ) -> dict:  # `_DEFAULTS` with these in place
     "Return all options of the join. Raises `CatalogError` with the valid names for an unknown one."
-    valid = {"labels": ("tagtraum", "artist_terms"), "genres": ("known", "any"),
+    valid = {"labels": ("tagtraum", "artist_terms", *LABELS), "genres": ("known", "any"),
              "minority": ("ignore", "drop")}
     for name, value in params.items():
         if name not in _DEFAULTS:
@@ -100,19 +101,22 @@ def _make_labels(
 ) -> str:  # the artefact: labels.parquet
     "Parse the label file that the options name, and record in the stamp whose labels these are."
     files, name = _require(layout, "labels"), options["label_file"]
+    if name is None and options["labels"] in LABELS:
+        wanted = LABELS[options["labels"]].file
+        name = next((stem for stem in files if stem.lower() == wanted), wanted)
     if name is None and len(files) > 1:
         raise CatalogError(f"several label files: set catalog.label_file to one of {list(files)}")
     if name not in (None, *files):
         raise CatalogError(f"no label file {name!r} in {layout.folder}; there is {list(files)}")
     path = files[name or next(iter(files))]
-    source = label_source(path)
+    source, known = label_source(path), known_genres() if options["genres"] == "known" else None
     run.record(labels={"source": source, "file": path.name})
 
     def read(_: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-        labels, rejected = read_labels(path, KNOWN_GENRES if options["genres"] == "known" else None)
+        labels, rejected = read_labels(path, known)
         return labels.assign(genre_source=source), rejected
 
-    return _make_text(run, "labels", {"labels": path}, read, _make_labels, genres=options["genres"])
+    return _make_text(run, "labels", {"labels": path}, read, _make_labels, genres=known)
 
 # %% ../../nbs/api/corpus/02_catalog.ipynb #140c7854
 def _make_lyrics(

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from msd_genre.corpus import catalog
+from msd_genre.datasets import labels
 from msd_genre.files.layout import find_layout
 from msd_genre.workspace import runs
 from msd_genre.workspace.paths import SourceError
@@ -179,3 +180,25 @@ def test_the_real_songs(real_msd, tmp_path):
     assert mine.to_dict() == theirs.to_dict()
     assert table["plays"].notna().sum() > 0
     assert not runs.open_run(tmp_path / "run").stamp["fictional"]
+
+
+def test_a_label_set_is_declared_by_one_entry(demo_corpus, tmp_path):
+    """Its file is chosen among several, its genres are known, its title is recorded."""
+    corpus = shutil.copytree(demo_corpus, tmp_path / "corpus")
+    (theirs,) = (corpus / "tagtraum").glob("*.cls")
+    rows = theirs.read_text().replace("\tRock", "\tPolka")
+    (corpus / "tagtraum" / "Own_Labels.cls").write_text(rows)
+    labels.LABELS.add(labels.LabelSet("own", "My labels", "own_labels", ("Polka",), "", ""))
+    try:
+        run = make_run(tmp_path, corpus, labels="own", min_segments=0, lyrics=None)
+        kept = catalog.kept(catalog.build_catalog(run))
+    finally:
+        del labels.LABELS._entries["own"]
+    assert set(kept["genre_source"]) == {"My labels"} and "Polka" in set(kept["genre"])
+    assert run.stamp["labels"] == {"source": "My labels", "file": "Own_Labels.cls"}
+
+
+def test_a_label_set_whose_file_is_missing_is_named(demo_corpus, tmp_path):
+    run = make_run(tmp_path, demo_corpus, labels="magd")
+    with pytest.raises(catalog.CatalogError, match="no label file 'msd-magd-genreassignment'"):
+        catalog.build_catalog(run)

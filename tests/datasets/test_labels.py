@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 
 from msd_genre.datasets.labels import (
-    _FILE_GENRES,
     _GENRE_TERMS,
     _TERM_COLUMNS,
     _TERM_GENRES,
-    KNOWN_GENRES,
+    LABELS,
     WRITEUP_GENRES,
     LabelError,
     _term_genre,
+    known_genres,
     read_labels,
     weak_labels,
 )  # fmt: skip
@@ -60,7 +60,7 @@ def test_real_labels_read_as_another_reader_reads_them(real_msd):
     counts = labels["genre"].value_counts()
     assert len(counts) == 13 and counts["Pop_Rock"] == 79_937 and counts["New Age"] == 1_393
     assert labels["genre_minority"].notna().sum() == 35_527
-    assert set(counts.index) == set(_FILE_GENRES["CD1"])
+    assert set(counts.index) == set(LABELS["cd1"].genres)
 
 
 def test_a_file_without_comments_sorted_with_names_that_hold_a_space(cls):
@@ -124,7 +124,7 @@ def test_genres_that_are_unknown_can_be_accepted(cls):
     with pytest.raises(LabelError, match=expected):
         read_labels(path)
     assert len(read_whole(path, genres=None)) == len(read_whole(path, genres=["Schlager", "Rock"]))
-    assert set(WRITEUP_GENRES) < set(KNOWN_GENRES) and len(KNOWN_GENRES) == 27
+    assert set(WRITEUP_GENRES) < set(known_genres()) and len(known_genres()) == 27
 
 
 @pytest.mark.parametrize("last", ["TRC", "TRC\t", "TR", "TRC\tRo", "TRC\tPop", "Rock"])
