@@ -132,13 +132,16 @@ def _read_downloads(
     return {name: _offer(f"{table or 'downloads.yaml'}: {name}", row) for name, row in rows.items()}
 
 
+_KEYS = ("title", "terms", "page", "citation", "source", "roles", "files")  # of a dataset
+
+
 def _offer(
     at: str,  # the table and the dataset's name, for errors
     row: Mapping,  # title, terms, page, files
 ) -> _Offer:
     "Return a dataset of the table, validated."
-    if unknown := sorted(set(map(str, row)) - {"title", "terms", "page", "files"}):
-        raise FetchError(f"{at}: unknown {', '.join(unknown)}; there is: title, terms, page, files")
+    if unknown := sorted(set(map(str, row)) - set(_KEYS)):
+        raise FetchError(f"{at}: unknown {', '.join(unknown)}; there is: {', '.join(_KEYS)}")
     files = row.get("files")
     if not isinstance(files, dict) or not all(isinstance(f, dict) for f in files.values()):
         raise FetchError(f"{at}: files must be given by their place below the target folder")

@@ -19,29 +19,16 @@ from ..workspace.paths import SourceError
 # %% ../../nbs/api/files/01_layout.ipynb #5757077d
 _DOWNLOADS = yaml.safe_load(
     package_files("msd_genre").joinpath("resources/downloads.yaml").read_text(encoding="utf-8")
-)  # dataset -> title, terms, page, files
+)  # dataset -> title, terms, page, citation, source, roles, files
 SOURCES: dict[str, dict[str, tuple[str, ...]]] = {  # source -> role -> file names, `*` allowed
-    "songs": {},
-    "labels": {"labels": ("*.cls",)},
-    "lyrics": {
-        "train": ("mxm_dataset_train.txt",),
-        "test": ("mxm_dataset_test.txt",),
-        "reverse_mapping": ("mxm_reverse_mapping.txt",),
-    },
-    "plays": {
-        "train": ("train_triplets.txt",),
-        "visible": ("kaggle_visible_evaluation_triplets.txt",),
-    },
-    "lists": {
-        "unique_tracks": ("unique_tracks.txt", "subset_unique_tracks.txt"),
-        "mismatches": ("sid_mismatches.txt",),
-    },
+    row["source"]: {role: tuple(names) for role, names in row["roles"].items()}
+    for row in _DOWNLOADS.values()
 }
-_FETCHED_AS = {"songs": "subset", "labels": "tagtraum"}  # a source by its name in DOWNLOADS
+_FETCHED_AS = {row["source"]: name for name, row in _DOWNLOADS.items()}
 
 
 def _page_of(source: str) -> str:  # a key of SOURCES -> URL of the page that offers it
-    return _DOWNLOADS[_FETCHED_AS.get(source, source)]["page"]
+    return _DOWNLOADS[_FETCHED_AS[source]]["page"]
 
 # %% ../../nbs/api/files/01_layout.ipynb #1ebc05ca
 @dataclass(frozen=True)
@@ -154,7 +141,7 @@ def _require(
     found = {r: path for r, path in layout.files[source].items() if role in (None, r)}
     if not found:
         names = SOURCES[source].get(role or "") or sum(SOURCES[source].values(), ())
-        name = _FETCHED_AS.get(source, source)
+        name = _FETCHED_AS[source]
         offer = _DOWNLOADS[name]
         raise SourceError(
             f"no {source}{f' ({role})' if role else ''} in {layout.folder}: looked there and in "

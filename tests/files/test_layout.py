@@ -93,3 +93,12 @@ def test_the_real_folder(real_msd):
     assert set(layout.lyrics) == {"train", "test"} and set(layout.triplets) == {"train", "visible"}
     assert layout.files["lists"]["unique_tracks"].name == "unique_tracks.txt"
     assert len(layout.text_files()) == 8
+
+
+def test_every_dataset_is_declared_with_its_source_and_its_citation():
+    """One entry has what `sources`, `fetch`, and errors need."""
+    bib = (Path(__file__).parents[2] / "nbs" / "references.bib").read_text()
+    for name, row in layout._DOWNLOADS.items():
+        assert {"title", "terms", "page", "citation", "source", "roles", "files"} == set(row), name
+        assert f"{{{row['citation']}," in bib, name
+    assert list(layout.SOURCES) == ["songs", "labels", "lyrics", "plays", "lists"]
