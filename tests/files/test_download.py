@@ -664,7 +664,8 @@ def test_a_mistake_in_a_table_is_named_with_its_place(tmp_path, site, row, words
         ("a: [", "could not be read"),
         ("- a", "expected datasets by name"),
         ("plays: 3", "expected datasets by name"),
-        ("plays: {filez: {}}", "plays: unknown filez; there is: title, terms, page, citation, source, roles, files"),
+        ("plays: {filez: {}}", "plays: unknown filez; there is: title, terms, page, citation, "
+                               "source, roles, files"),
         ("plays: {files: [a]}", "plays: files must be given by their place"),
         ("new: {title: t}", "new: files must be given by their place"),
     ],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from msd_genre.files import layout
 from msd_genre.files.layout import _describe, _require, find_layout
 from msd_genre.workspace.paths import SourceError
 
