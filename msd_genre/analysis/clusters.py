@@ -22,6 +22,7 @@ from msd_genre.analysis.embedding import (
 from ..corpus.features import open_store
 from ..corpus.leaks import kept_songs
 from ..files.song_schema import PITCH_CLASSES
+from ..workspace.artifacts import LYRIC_COUNTS, LYRIC_STEMS
 from ..workspace.runs import Run
 
 # %% ../../nbs/api/analysis/02_clusters.ipynb #18a2a62c
@@ -161,9 +162,9 @@ def _song_properties(
 ) -> pd.DataFrame:  # n rows, numbers (NaN: unknown) and texts
     "Return what songs may share beyond their genre."
     facts = kept_songs(run).set_index("track_id").loc[list(track_ids)]
-    with (store := open_store(run.path("features"))).file:
-        counts = run.read("lyrics/counts.npz")[store.rows(np.asarray(track_ids, str))]
-    lost = (run.read("lyrics/stems.parquet")["found"] == "").to_numpy(float)
+    with (store := open_store(run)).file:
+        counts = run.read(LYRIC_COUNTS)[store.rows(np.asarray(track_ids, str))]
+    lost = (run.read(LYRIC_STEMS)["found"] == "").to_numpy(float)
     tokens = np.asarray(counts.sum(axis=1), float).ravel()
     return pd.DataFrame({
         "language": _song_languages(run).reindex(track_ids).to_numpy(str),

@@ -19,6 +19,7 @@ from msd_genre.analysis.listeners import (
 )  # fmt: skip
 from ..corpus.leaks import kept_songs, open_split
 from ..corpus.splits import artist_groups
+from ..workspace.artifacts import LYRICS, STORE
 from ..workspace.digests import value_digest
 from ..workspace.extras import extra
 from ..workspace.registry import codes_of
@@ -220,7 +221,7 @@ def new_song_vectors(
     run.make("collaborative/new_songs", build, params={
         "settings": settings, "fits": names, "n_users": n_users, "seed": seed,
         "learning": learning or {}, "songs": value_digest(songs.to_dict("list"))} | options,
-        inputs=["collaborative/plays-matched", "features", "lyrics"],
+        inputs=["collaborative/plays-matched", STORE, LYRICS],
         code=[new_song_vectors, *codes_of(MODELS["baseline"]), *codes_of(MODELS["cnn"])],
     )  # fmt: skip
     read = {name: run.read(f"collaborative/new_songs/{name}.npy")

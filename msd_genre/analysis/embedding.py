@@ -22,6 +22,7 @@ from ..corpus.splits import artist_groups
 from ..datasets.musixmatch import guess_languages
 from ..datasets.word_vectors import lyric_vectors
 from ..evaluation.comparison import artist_weights
+from ..workspace.artifacts import CATALOG, LYRIC_COUNTS, LYRIC_STEMS, LYRIC_VECTORS
 from ..workspace.digests import value_digest
 from ..workspace.runs import Run
 
@@ -264,11 +265,11 @@ _SPACES = ("network", "statistics", "lyrics")
 
 def _place(run: Run, track_ids: np.ndarray, kind: str) -> np.ndarray:  # (n, d)
     "Return what the networks are given of songs, as one vector a song."
-    with (store := open_store(run.path("features"))).file:
+    with (store := open_store(run)).file:
         rows = store.rows(track_ids)
         if kind == "statistics":
             return StandardScaler().fit_transform(store.summary[:][rows].astype(float))
-    counts, vectors = run.read("lyrics/counts.npz"), run.read("lyrics/stem_vectors.npy")
+    counts, vectors = run.read(LYRIC_COUNTS), run.read(LYRIC_VECTORS)
     return lyric_vectors(counts[rows], vectors)
 
 
@@ -298,16 +299,16 @@ def _song_languages(
     run: Run,  # has `features/` and `lyrics/`
 ) -> pd.Series:  # track_id -> ISO 639 code, or "unknown"
     "Return the guessed language of each song's lyrics; unknown without lyrics, or with few words."
-    with (store := open_store(run.path("features"))).file:
-        guessed = guess_languages(run.read("lyrics/counts.npz"),
-                                  run.read("lyrics/stems.parquet")["word"].tolist())
+    with (store := open_store(run)).file:
+        guessed = guess_languages(run.read(LYRIC_COUNTS),
+                                  run.read(LYRIC_STEMS)["word"].tolist())
         return pd.Series(np.where(guessed == "", "unknown", guessed), store.track_ids)
 
 # %% ../../nbs/api/analysis/01_embedding.ipynb #ab4db256
 def _inputs(folders: Sequence[str]) -> list[str]:
     "Return the artifacts that spaces of these trainings are made from."
     embeddings = [f"{folder}/embedding.parquet" for folder in folders]
-    return ["catalog.parquet", "features", "lyrics", *embeddings]
+    return [CATALOG, "features", "lyrics", *embeddings]
 
 
 def make_retrieval(

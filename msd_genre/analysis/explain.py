@@ -19,11 +19,14 @@ from ..corpus.features import open_store
 from ..datasets.word_vectors import word_weights
 from ..models.inputs import Plan, Songs, load_songs
 from ..models.training import open_trained, predict
+from msd_genre.workspace.artifacts import (
+    CATALOG, LYRIC_COUNTS, LYRIC_STEMS, LYRIC_VECTORS, LYRICS, SPLIT, STORE,
+)  # fmt: skip
 from ..workspace.extras import extra
 from ..workspace.runs import Run, report_command
 
 # %% ../../nbs/api/analysis/03_explain.ipynb #1b070a09
-with extra('networks'):
+with extra("networks"):
     import keras
 
 # %% ../../nbs/api/analysis/03_explain.ipynb #cd750509
@@ -320,7 +323,7 @@ def make_untrained(
 
     name = f"embedding/untrained/{folder.removeprefix('models/')}"
     run.make(name, build, params={"seed": seed}, code=[make_untrained],
-             inputs=[folder, "catalog.parquet", "split.parquet", "features", "lyrics"])
+             inputs=[folder, CATALOG, SPLIT, STORE, LYRICS])
     return name
 
 # %% ../../nbs/api/analysis/03_explain.ipynb #b768c09d
@@ -352,12 +355,12 @@ def _lyric_words(
     gradients: dict[str, np.ndarray],
 ) -> pd.DataFrame:  # track_id, stem, word, attribution (nats); stem "": all words it lacks
     "Return attributions of words, from the lyric vector or from the words themselves."
-    stems, songs, tables = run.read("lyrics/stems.parquet"), network.songs, []
-    counts, added = run.read("lyrics/counts.npz"), attributions.get("words", [])
-    with (store := open_store(run.path("features"))).file:
+    stems, songs, tables = run.read(LYRIC_STEMS), network.songs, []
+    counts, added = run.read(LYRIC_COUNTS), attributions.get("words", [])
+    with (store := open_store(run)).file:
         place = store.rows(songs.track_ids)
     if "lyrics" in songs.inputs:
-        vectors = run.read("lyrics/stem_vectors.npy")
+        vectors = run.read(LYRIC_VECTORS)
         deviation = np.array((songs.scale or {}).get("lyrics", [0, 1])[1], float)
         train, weighting = np.unique(songs.rows["train"]), str(network.plan.weighting)
         learnt = word_weights(counts[place[train]], weighting, songs.idf)
@@ -384,7 +387,7 @@ def _maps(
     "Return attributions of the series, for the segments that a song has."
     series, tables = [name for name, array in attributions.items() if array.ndim == 3], []
     ids = network.songs.track_ids[rows]
-    with (store := open_store(run.path("features"))).file:
+    with (store := open_store(run)).file:
         for song, row in enumerate(store.rows(ids)):
             n = int((store.chroma[row].max(axis=1) > 0).sum())
             table = {"track_id": ids[song], "segment": np.arange(n),
@@ -526,5 +529,5 @@ def make_explanations(
     run.make(name, build, code=[make_explanations],
              params={"per_genre": per_genre, "wanted": wanted or [], "reference": reference,
                      "steps": steps, "seed": seed},
-             inputs=[folder, "catalog.parquet", "split.parquet", "features", "lyrics"])
+             inputs=[folder, CATALOG, SPLIT, STORE, LYRICS])
     return name

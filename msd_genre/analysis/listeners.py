@@ -74,7 +74,7 @@ def song_names(
 ) -> pd.DataFrame:  # song_id, track_id, artist_name, title, genre; one row per song, in its order
     "Return the names of songs that a list of the MSD or a song file has, and their genre."
     columns = ["song_id", "track_id", "artist_name", "title"]
-    catalog = run.read("catalog.parquet")
+    catalog = run.catalog()
     tables = [catalog[columns]]
     if path := data_layout(run).files["lists"].get("unique_tracks"):
         listed = read_unique_tracks(path)[0]

@@ -27,6 +27,7 @@ from ..corpus.splits import artist_groups
 from ..datasets.plays import bin_edges, play_bins
 from ..datasets.word_vectors import lyric_vectors
 from ..evaluation.comparison import artist_weights
+from ..workspace.artifacts import CATALOG, LYRICS, LYRIC_COUNTS, LYRIC_VECTORS, SPLIT, STORE
 from ..workspace.extras import extra
 from ..workspace.registry import codes_of
 from ..workspace.runs import Run
@@ -75,9 +76,9 @@ def load_played(
     artists = artist_groups(songs)
     played = songs[songs["plays"].notna()].drop_duplicates("song_id")
     ids = played["track_id"].to_numpy(str)
-    store = open_store(run.path("features"))
+    store = open_store(run)
     rows = store.rows(ids) if len(ids) else np.zeros(0, int)
-    words = lyric_vectors(run.read("lyrics/counts.npz")[rows], run.read("lyrics/stem_vectors.npy"))
+    words = lyric_vectors(run.read(LYRIC_COUNTS)[rows], run.read(LYRIC_VECTORS))
     year, familiarity = (played[name].to_numpy(float, na_value=np.nan)
                          for name in ("year", "artist_familiarity"))
     return _PlayedSongs(
@@ -381,7 +382,7 @@ def train_on_bins(
     run.make(name, build, params=network | {
         "n_bins": n_bins, "protocol": protocol, "fold": fold, "seed": seed, "epochs": epochs,
         "batch_size": batch_size, "learning_rate": learning_rate},
-        inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
+        inputs=[CATALOG, SPLIT, STORE, LYRICS],
         code=[train_on_bins, *codes_of(MODELS["cnn"])])  # fmt: skip
     return name
 

@@ -18,6 +18,7 @@ from ..datasets.labels import KNOWN_GENRES, label_source, read_labels, weak_labe
 from ..datasets.musixmatch import read_counts, read_reverse_mapping
 from ..datasets.plays import play_counts, read_mismatches
 from ..files.layout import Layout, _require, find_layout
+from ..workspace.artifacts import CATALOG
 from ..workspace.digests import value_digest
 from ..workspace.paths import SourceError
 from ..workspace.runs import Run, _write_json
@@ -255,9 +256,9 @@ def build_catalog(
         made["mismatches"] = _make_mismatches(run, layout)
     data = _fingerprint(run, layout, run.stamp["song_files"])
     run.record(data=data)
-    run.make("catalog.parquet", lambda path: _join(run, made, options).to_parquet(path),
-             params=options | {"data": data}, inputs=list(made.values()), code=[build_catalog])
-    return run.read("catalog.parquet")
+    run.make(CATALOG, lambda path: _join(run, made, options).to_parquet(path),
+             params=options | {"data": data}, inputs=list(made.values()), code=[_join])
+    return run.catalog()
 
 # %% ../../nbs/api/corpus/02_catalog.ipynb #3676d953
 def set_aside(

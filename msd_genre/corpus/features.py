@@ -22,6 +22,7 @@ from .catalog import _make_lyrics, data_layout, kept
 from .scan import _ARRAYS, _summary_names
 from ..datasets.word_vectors import load_vectors, stem_vectors
 from ..files.song_schema import Segments
+from ..workspace.artifacts import CATALOG, LYRICS, SONGS, STORE
 from ..workspace.runs import Run, report_command
 
 # %% ../../nbs/api/corpus/03_features.ipynb #7edb4022
@@ -63,7 +64,7 @@ def build_store(
     run: Run,  # reads `songs/` and `catalog.parquet`, makes `features/`
 ) -> "Store":
     "Build the feature store of a run's kept songs, unless it is current. Raises `FeatureError`."
-    songs = kept(run.read("catalog.parquet"))[["track_id"]]
+    songs = kept(run.catalog())[["track_id"]]
     if songs.empty:
         raise FeatureError("the join kept no song: look at the funnel of the catalog, and at the "
                            "`catalog` section of the parameters")
@@ -71,11 +72,11 @@ def build_store(
     def build(path: Path) -> None:
         where = run.read("songs/metadata.parquet")[["track_id", "shard", "row"]]
         path.mkdir()
-        _gather(songs.merge(where, on="track_id", validate="1:1"), run.path("songs"),
+        _gather(songs.merge(where, on="track_id", validate="1:1"), run.path(SONGS),
                 path / "store.h5")
 
-    run.make("features", build, inputs=["songs", "catalog.parquet"], code=[build_store])
-    return open_store(run.path("features"))
+    run.make(STORE, build, inputs=[SONGS, CATALOG], code=[build_store])
+    return open_store(run)
 
 
 class FeatureError(ValueError):
@@ -141,12 +142,12 @@ def _command(folder: Path) -> str:
 
 
 def open_store(
-    folder: str | Path,  # an artefact `features`
+    source: str | Path | Run,  # a run, or the folder of its artifact `features`
 ) -> Store:
-    "Open a feature store for reading. Raises `FeatureError` if there is none."
-    path = Path(folder) / "store.h5"
+    "Open a feature store for reading. Raise `FeatureError` if there is none."
+    path = Path(source.path(STORE) if isinstance(source, Run) else source) / "store.h5"
     if not path.is_file():
-        raise FeatureError(f"no feature store in {folder}: run {_command(path.parent)}")
+        raise FeatureError(f"no feature store in {path.parent}: run {_command(path.parent)}")
     file = h5py.File(path)
     ids = np.array(file["track_id"].asstr()[:], "U")
     arrays = {name: file[name] for name in _ARRAYS}
@@ -247,7 +248,7 @@ def build_lyrics(
     text = _make_lyrics(run, data_layout(run))
 
     def build(path: Path) -> None:
-        track_ids = open_store(run.path("features")).track_ids
+        track_ids = open_store(run).track_ids
         counts, words = sparse.csr_array((len(track_ids), 2), dtype=np.float32), {"": "", " ": ""}
         if text is not None:
             tracks, words = run.read(f"{text}/tracks.parquet"), dict(run.read(f"{text}/words.json"))
@@ -262,6 +263,6 @@ def build_lyrics(
         table = pd.DataFrame({"stem": words.keys(), "word": words.values(), "found": how})
         table.to_parquet(path / "stems.parquet")
 
-    inputs = ["features", *filter(None, [text])]
-    return run.make("lyrics", build, params={"vectors": vectors}, inputs=inputs,
+    inputs = [STORE, *filter(None, [text])]
+    return run.make(LYRICS, build, params={"vectors": vectors}, inputs=inputs,
                     code=[build_lyrics])

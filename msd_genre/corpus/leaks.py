@@ -18,6 +18,7 @@ from msd_genre.corpus.splits import (
     _PROTOCOLS, KINDS, PARTS, SplitError, _labelled_songs, _one_split, artist_groups, protocol_of,
     recording_groups,
 )  # fmt: skip
+from ..workspace.artifacts import SPLIT
 from ..workspace.runs import Run, report_command
 
 # %% ../../nbs/api/corpus/05_leaks.ipynb #cb1940a7
@@ -111,8 +112,8 @@ def kept_songs(
     run: Run,  # has `catalog.parquet` and `features/`
 ) -> pd.DataFrame:  # the catalog's kept rows, with the store's `recording`
     "The songs of a run with all that tells them apart. Raises `FeatureError` for one not stored."
-    songs = kept(run.read("catalog.parquet"))
-    store = open_store(run.path("features"))
+    songs = kept(run.catalog())
+    store = open_store(run)
     with store.file:
         rows = store.rows(songs.track_id.to_numpy(dtype=str))
         return songs.assign(recording=store.recordings[rows])
@@ -128,7 +129,7 @@ def open_split(
     Raises `SplitError` with the splits that there are, and `LeakError`; both name the command that
     rebuilds the split of this run.
     """
-    split, command = run.read("split.parquet"), f"`{shlex.join(report_command(run.dir))}`"
+    split, command = run.split(), f"`{shlex.join(report_command(run.dir))}`"
     chosen = split[(split.protocol == protocol) & (split.fold == fold)].reset_index(drop=True)
     if chosen.empty:
         there = split[["protocol", "fold"]].drop_duplicates().itertuples(index=False)
@@ -141,7 +142,7 @@ def open_split(
     try:
         refuse_leaks(chosen, kept_songs(run))
     except SplitError as error:
-        path = run.dir / "split.parquet"
+        path = run.dir / SPLIT
         raise type(error)(f"{error}. To rebuild it, remove {path} and run {command}") from error
     return chosen
 

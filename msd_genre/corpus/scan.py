@@ -32,6 +32,7 @@ from ..files.layout import Layout
 from ..files.song_file import read_song
 from ..files.song_schema import METADATA_FIELDS, PITCH_CLASSES, Segments, Song, SongError
 from ..files.song_sources import Place, SongFile, open_places
+from ..workspace.artifacts import SONGS
 from ..workspace.digests import code_digest, value_digest
 from ..workspace.extras import extra
 from ..workspace.runs import Run, _remove
@@ -455,7 +456,7 @@ def scan_songs(
     run.record(song_files=_files_digest(seen))
 
     def build(path: Path) -> None:
-        work = run.scratch("songs", keyed=False)
+        work = run.scratch(SONGS, keyed=False)
         left = [run.dir / "songs", *path.parent.glob("unfinished-*")]  # by earlier scans
         for shard in [shard for folder in left for shard in folder.glob("shard-*")]:
             shard.rename(work / shard.name)
@@ -482,7 +483,7 @@ def scan_songs(
         work.rename(path)
 
     went_in = {"files": value_digest(seen), **asdict(recipe)}
-    return run.make("songs", build, params=went_in, code=[scan_songs])
+    return run.make(SONGS, build, params=went_in, code=[scan_songs])
 
 # %% ../../nbs/api/corpus/01_scan.ipynb #1c325fae
 def _in_one_process(

@@ -17,6 +17,8 @@ from ..corpus.catalog import kept
 from ..corpus.leaks import kept_songs
 from ..corpus.splits import artist_groups
 from .comparison import paired_differences, score_intervals, spread
+from .metrics import _chosen
+from ..workspace.artifacts import CATALOG, SPLIT, STORE
 from ..workspace.runs import Run, RunError, needed, stale
 
 # %% ../../nbs/api/evaluation/03_score_tables.ipynb #9a1cd971
@@ -64,10 +66,10 @@ def _is_wanted(run: Run, rows: pd.DataFrame, only: str) -> pd.Series:
     "Which rows a line speaks of."
     if only == "all":
         return pd.Series(True, rows.index)
-    songs = kept(run.read("catalog.parquet"))
+    songs = kept(run.catalog())
     if only == "others":
         return rows["genre"] != songs["genre"].value_counts().idxmax()
-    split = run.read("split.parquet")
+    split = run.split()
     here = (split["protocol"] == rows["protocol"].iloc[0]) & (split["fold"] == rows["fold"].iloc[0])
     shown = split["track_id"][here & (split["part"] == "train") & (split["copies"] > 0)]
     if only in ("new", "seen"):
@@ -83,7 +85,7 @@ def _shares(run: Run, line: dict, rows: pd.DataFrame) -> pd.Series | None:
     there = pd.Series(1.0, index=np.unique(rows["genre"]))
     if line["mix"] != "equal":
         known = {"validation": lambda: read_predictions(run, line["folders"], "validation"),
-                 "natural": lambda: kept(run.read("catalog.parquet"))}[line["mix"]]()
+                 "natural": lambda: kept(run.catalog())}[line["mix"]]()
         there = known["genre"].value_counts().reindex(there.index).dropna().astype(float)
     return there / there.sum()
 
@@ -101,19 +103,19 @@ def select(
     return rows, _shares(run, line, rows)
 
 # %% ../../nbs/api/evaluation/03_score_tables.ipynb #d7e924c0
-def _score(run: Run, lines: list[dict], n_boot: int) -> pd.DataFrame:
+def _score(run: Run, lines: list[dict], n_boot: int, names: list[str]) -> pd.DataFrame:
     "Each line's scores with their intervals."
     groups, tables = _groups(run), []
     for line in lines:
         rows, mix = select(run, line)
         classes = sorted({*rows["genre"], *(n[2:] for n in rows if n.startswith("p_"))})
-        table = score_intervals(rows, groups, n_boot, classes=classes, mix=mix)
+        table = score_intervals(rows, groups, n_boot, classes=classes, mix=mix, names=names)
         table.insert(0, "model", line["name"])
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
-def _compare(run: Run, lines: list[dict], n_boot: int) -> pd.DataFrame:
+def _compare(run: Run, lines: list[dict], n_boot: int, names: list[str]) -> pd.DataFrame:
     "Each line against the first, on the same songs."
     chosen = {line["name"]: select(run, line) for line in lines}
     first = lines[0]["name"]
@@ -122,14 +124,14 @@ def _compare(run: Run, lines: list[dict], n_boot: int) -> pd.DataFrame:
         if not pd.Series(shares, dtype=float).equals(pd.Series(mix, dtype=float)):
             raise ResultError(f"{name} is weighted to another mix of genres than {first} is")
     tables = {name: table for name, (table, _) in chosen.items()}
-    return paired_differences(tables, first, _groups(run), n_boot, mix=mix)
+    return paired_differences(tables, first, _groups(run), n_boot, mix=mix, names=names)
 
 
-def _spread(run: Run, lines: list[dict], n_boot: int) -> pd.DataFrame:
+def _spread(run: Run, lines: list[dict], n_boot: int, names: list[str]) -> pd.DataFrame:
     "How far each line's scores move over its folders, which are folds or seeds."
     if mixed := [line["name"] for line in lines if line["mix"]]:
         raise ResultError(f"{mixed[0]}: a spread is of the songs as they are; leave the mix out")
-    tables = [spread(select(run, line)[0]).assign(model=line["name"]) for line in lines]
+    tables = [spread(select(run, line)[0], names).assign(model=line["name"]) for line in lines]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -138,10 +140,11 @@ _KINDS: dict[str, Callable] = {"scores": _score, "differences": _compare, "sprea
 # %% ../../nbs/api/evaluation/03_score_tables.ipynb #9a3c2e30
 def make_table(
     run: Run,
-    name: str,  # of the artefact, such as "results.csv"
+    name: str,  # of the artefact, such as RESULTS
     lines: list[dict],  # see above
     kind: str = "scores",  # or "differences" (from the first line) or "spread" (over folders)
     n_boot: int = 1000,  # resamples of the artists
+    scores: list[str] | None = None,  # names of `metrics.SCORES`; default: the core ones
 ) -> pd.DataFrame:  # as `metrics.score_intervals`, `paired_differences` or `spread`, with `model`
     """A table of the run, made from stored predictions, or read if nothing has changed.
 
@@ -151,11 +154,13 @@ def make_table(
     if kind not in _KINDS:
         raise ResultError(f"no kind {kind!r} of table; there is {', '.join(_KINDS)}")
     checked = [_checked(line) for line in lines]
-    recipe = {"kind": kind, "lines": checked, "n_boot": n_boot}
+    chosen = _chosen(scores)
+    recipe = {"kind": kind, "lines": checked, "n_boot": n_boot, "scores": [s.name for s in chosen]}
     trainings = sorted({folder for line in checked for folder in line["folders"]})
     run.make(
-        name, lambda path: _write(run, recipe, path), params=recipe, code=[make_table],
-        inputs=["catalog.parquet", "features", "split.parquet",
+        name, lambda path: _write(run, recipe, path), params=recipe,
+        code=[make_table, *(score.compute for score in chosen)],
+        inputs=[CATALOG, STORE, SPLIT,
                 *(f"{folder}/predictions.parquet" for folder in trainings)],
     )  # fmt: skip
     return run.read(name)
@@ -163,7 +168,7 @@ def make_table(
 
 def _write(run: Run, recipe: dict, path: Path) -> None:
     "Make a table from its recipe."
-    table = _KINDS[recipe["kind"]](run, recipe["lines"], recipe["n_boot"])
+    table = _KINDS[recipe["kind"]](run, recipe["lines"], recipe["n_boot"], recipe["scores"])
     table.to_csv(path, index=False)
 
 # %% ../../nbs/api/evaluation/03_score_tables.ipynb #f80c55b6

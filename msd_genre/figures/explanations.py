@@ -16,7 +16,7 @@ from msd_genre.figures.style import (
 from ..workspace.extras import extra
 
 # %% ../../nbs/api/figures/07_explanations.ipynb #9f9ab455
-with extra('figures'):
+with extra("figures"):
     from matplotlib.figure import Figure
 
 # %% ../../nbs/api/figures/07_explanations.ipynb #ed2d8cd6

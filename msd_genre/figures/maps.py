@@ -20,7 +20,7 @@ from msd_genre.figures.style import (
 from ..workspace.extras import extra
 
 # %% ../../nbs/api/figures/06_maps.ipynb #6e9ef8fb
-with extra('figures'):
+with extra("figures"):
     import matplotlib.patheffects as path_effects
     from matplotlib.axes import Axes
     from matplotlib.colors import to_rgb

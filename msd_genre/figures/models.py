@@ -20,7 +20,7 @@ from msd_genre.figures.style import (
 from ..workspace.extras import extra
 
 # %% ../../nbs/api/figures/04_models.ipynb #58887cbe
-with extra('figures'):
+with extra("figures"):
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch

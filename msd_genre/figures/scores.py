@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..evaluation.metrics import LOWER_IS_BETTER
+from ..evaluation.comparison import verdict
+from ..evaluation.metrics import _describe_score
 from .songs import _square
 from msd_genre.figures.style import (
     _BLUE, _GREY, _MAJORITY, _PALE, _PUBLISHED, OKABE_ITO, FigureError, _check, _dots, _handle,
@@ -24,7 +25,7 @@ from .tables import _in_words
 from ..workspace.extras import extra
 
 # %% ../../nbs/api/figures/05_scores.ipynb #a2b98b9b
-with extra('figures'):
+with extra("figures"):
     import matplotlib as mpl
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
@@ -119,7 +120,7 @@ def score_intervals(
         _check(published, ["model", "score", "value"], "score_intervals (published)")
     majority = {} if majority is None else majority
     scores = list(table["score"].unique())
-    less = scores[0] in LOWER_IS_BETTER
+    less = _describe_score(scores[0]).lower_is_better
     first = table[table["score"] == scores[0]].sort_values("value", ascending=less, kind="stable")
     order = first["model"].tolist()
     figure, axes = _panels(0.3 * len(order) + 1.1, len(scores), 3, margin_in=0.45, sharey=True)
@@ -132,10 +133,11 @@ def score_intervals(
             theirs = published[(published["score"] == score) & published["model"].isin(order)]
             panel.scatter(theirs["value"], theirs["model"].map(order.index), s=60, zorder=3.5,
                           **_PUBLISHED)
-        unit = "nats" if score == "log_loss" else "0 to 1"
-        worse = "\nless is better" if score in LOWER_IS_BETTER else ""
-        panel.set(title=_in_words(score), xlabel=f"score ({unit}){worse}")
-    shares = [panel for score, panel in zip(scores, axes, strict=True) if score != "log_loss"]
+        one = _describe_score(score)
+        worse = "\nless is better" if one.lower_is_better else ""
+        panel.set(title=one.title, xlabel=f"score ({one.unit}){worse}")
+    shares = [panel for score, panel in zip(scores, axes, strict=True)
+              if _describe_score(score).unit == "0 to 1"]
     right = max((panel.get_xlim()[1] for panel in shares), default=None)
     for panel in axes:  # one range for all scores from 0 to 1
         panel.set_xlim(0, right if panel in shares else None)
@@ -162,7 +164,8 @@ def _beside_zero(
 ) -> tuple[Figure, pd.Series]:  # the drawing; whether a row's interval excludes zero
     "Draw values with their intervals, largest first; hollow if the interval contains zero."
     table = table.sort_values(column, ascending=False, kind="stable")
-    clear = (table["low"] > 0) | (table["high"] < 0)
+    rows = table[[column, "low", "high"]].itertuples(index=False)
+    clear = pd.Series([verdict(*row).startswith("clearly") for row in rows], table.index)
     figure, [axes] = _panels(0.3 * len(table) + 1.5)
     axes.axvline(0, color="black", lw=1.2)
     _dots(axes, table, column, filled=clear)
@@ -182,7 +185,7 @@ def differences(
 ) -> Figure:
     "Draw differences from a reference, largest first."
     _check(table, ["model", "difference", "low", "high"], "differences")
-    unit = "; less is better" if score in LOWER_IS_BETTER else ""
+    unit = "; less is better" if _describe_score(score).lower_is_better else ""
     label = f"{_in_words(score)}, minus that of {reference}{unit}"
     figure, clear = _beside_zero(table, "difference", label, "difference, 95% interval")
     _title(figure, f"{clear.sum()} of {len(table)} differ clearly from {reference}")

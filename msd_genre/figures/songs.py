@@ -21,7 +21,7 @@ from msd_genre.figures.style import (
 from ..workspace.extras import extra
 
 # %% ../../nbs/api/figures/03_songs.ipynb #f2caf1ad
-with extra('figures'):
+with extra("figures"):
     import seaborn as sns
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ import pandas as pd
 from ..workspace.extras import extra
 
 # %% ../../nbs/api/figures/01_style.ipynb #a3c78551
-with extra('figures'):
+with extra("figures"):
     import matplotlib as mpl
     import matplotlib.pyplot as plt
     import seaborn as sns

@@ -21,11 +21,12 @@ from ..corpus.leaks import kept_songs, open_split
 from ..corpus.splits import _plain_name
 from ..datasets.word_vectors import fit_idf
 from .predictor import Predictor, _choose_network, _stored_songs, open_predictor
+from ..workspace.artifacts import CATALOG, LYRICS, LYRIC_COUNTS, SPLIT, STORE
 from ..workspace.extras import extra
 from ..workspace.runs import Run
 
 # %% ../../nbs/api/inference/02_index.ipynb #d3fd50ba
-with extra('search'):
+with extra("search"):
     import faiss
     from rapidfuzz import fuzz, process
 
@@ -115,8 +116,8 @@ def _embed(
     predictor: Predictor,
 ) -> pd.DataFrame:  # track_id, part, answer, chance, e_00...; one row per song of the store
     "Embed all songs of a run's store, and predict their genres."
-    store, parts = open_store(run.path("features")), []
-    catalog, counts = run.read("catalog.parquet"), run.read("lyrics/counts.npz")
+    store, parts = open_store(run), []
+    catalog, counts = run.catalog(), run.read(LYRIC_COUNTS)
     for rows in tqdm(list(store.batches(_EMBEDDED_AT_ONCE)), desc="placing songs", unit=" blocks",
                      disable=None):
         chances, places = predictor.predict(_stored_songs(store, counts, rows, catalog))
@@ -165,17 +166,17 @@ def open_space(
         faiss.write_index(index, str(folder / "songs.faiss"))
 
     run.make(name, build, code=[open_space], inputs=[
-        f"models/{training}", "features", "lyrics", "catalog.parquet", "split.parquet"])
+        f"models/{training}", STORE, LYRICS, CATALOG, SPLIT])
     table = run.read(f"{name}/songs.parquet")
     known = kept_songs(run).set_index("track_id").loc[table["track_id"]]
     facts = known[["artist_name", "title", "genre"]].reset_index()
-    with (store := open_store(run.path("features"))).file:
+    with (store := open_store(run)).file:
         sound = store.summary[:]
     return Space(
         training, facts.join(table[["part", "answer", "chance"]]),
         np.ascontiguousarray(table.filter(regex="^e_").to_numpy(np.float32)),
         faiss.read_index(str(run.path(name) / "songs.faiss")), sound,
-        run.read("lyrics/counts.npz"),
+        run.read(LYRIC_COUNTS),
     )  # fmt: skip
 
 # %% ../../nbs/api/inference/02_index.ipynb #7d0bbe45

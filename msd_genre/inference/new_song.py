@@ -28,6 +28,7 @@ from .index import Space, nearest_songs, open_space
 from msd_genre.inference.predictor import (
     Predictor, _one_song, _stored_songs, open_exported, open_predictor,
 )  # fmt: skip
+from ..workspace.artifacts import LYRIC_COUNTS
 from ..workspace.runs import Run, open_run, report_command
 
 # %% ../../nbs/api/inference/04_new_song.ipynb #9a23ac91
@@ -298,10 +299,10 @@ def answers_by_part(
 ) -> dict[str, pd.DataFrame]:  # what is known -> a table of predictions, sorted by track_id
     "Return predictions from sound and lyrics, from sound alone, and from lyrics alone."
     songs = songs.sort_values("track_id", ignore_index=True)
-    store, counts = open_store(run.path("features")), run.read("lyrics/counts.npz")
+    store, counts = open_store(run), run.read(LYRIC_COUNTS)
     with store.file:
         rows = store.rows(songs["track_id"].to_numpy(str))
-        raw = _stored_songs(store, counts, rows, run.read("catalog.parquet"))
+        raw = _stored_songs(store, counts, rows, run.catalog())
     unheard = {name: np.zeros_like(getattr(raw, name)) for name in ("chroma", "timbre", "start_s")}
     given = {"sound and lyrics": raw,
              "sound alone": replace(raw, counts=sparse.csr_array(raw.counts.shape)),

@@ -26,8 +26,10 @@ from ..corpus.leaks import kept_songs
 from ..corpus.scan import _N_SUMMARY, _cut, _scan_options, _summarize
 from ..corpus.splits import artist_groups
 from ..datasets.word_vectors import lyric_vectors
-from ..evaluation.comparison import TITLES, score_intervals
+from ..evaluation.comparison import score_intervals
+from ..evaluation.metrics import SCORES
 from ..files.song_schema import Segments
+from ..workspace.artifacts import LYRICS
 from ..workspace.digests import file_digest
 from ..workspace.runs import Run, _remove, _write_json
 
@@ -215,7 +217,7 @@ def open_predictor(
     options = _scan_options(run.params.get("features") or {})
     recipe = {name: options[name] for name in ("n_frames", "offset")}
     recipe["weighting"] = _networks(run)[name]["weighting"]
-    return _predictor(open_trained(run, name), run.path("lyrics"), recipe)
+    return _predictor(open_trained(run, name), run.path(LYRICS), recipe)
 
 # %% ../../nbs/api/inference/01_predictor.ipynb #1215d599
 _FORMAT = 1
@@ -256,7 +258,7 @@ def _write_parts(
     "Write everything that is computed with, and the prediction for an invented song."
     from msd_genre.models.training import predict
 
-    source, lyrics = run.path(f"models/{predictor.name}"), run.path("lyrics")
+    source, lyrics = run.path(f"models/{predictor.name}"), run.path(LYRICS)
     for path in (source / name for name in ("model.keras", "classes.json", "idf.npy",
                                             "scale.json")):
         if path.is_file():
@@ -293,7 +295,7 @@ def _card(
     table = run.read(f"models/{predictor.name}/predictions.parquet").query("part == 'test'")
     scored = score_intervals(table.reset_index(drop=True), artist_groups(kept_songs(run)),
                              n_boot=300)
-    rows = "\n".join(f"| {TITLES[r.score]} | {r.value:.3f} | {r.low:.3f} to {r.high:.3f} |"
+    rows = "\n".join(f"| {SCORES[r.score].title} | {r.value:.3f} | {r.low:.3f} to {r.high:.3f} |"
                      for r in scored.itertuples())
     offset = predictor.recipe["offset"]
     limits = _LIMITS.format(n_frames=predictor.recipe["n_frames"], n_stems=len(predictor.stems),

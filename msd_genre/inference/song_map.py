@@ -19,11 +19,12 @@ import pandas as pd
 from ..analysis.embedding import tsne
 from ..figures.style import genre_style
 from .index import Space, build_index, nearest
+from ..workspace.artifacts import CATALOG
 from ..workspace.extras import extra
 from ..workspace.runs import Run
 
 # %% ../../nbs/api/inference/05_song_map.ipynb #2c97e007
-with extra('figures'):
+with extra("figures"):
     from bokeh.embed import json_item
     from bokeh.models import CDSView, ColumnDataSource, HoverTool, IndexFilter
     from bokeh.plotting import figure
@@ -187,4 +188,4 @@ def make_map(
 
     return run.make("pages/song_map.html", build, params={"fictional": fictional},
                     code=[make_map],
-                    inputs=[places, f"spaces/{space.name}", "catalog.parquet"])
+                    inputs=[places, f"spaces/{space.name}", CATALOG])

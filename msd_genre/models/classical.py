@@ -32,6 +32,7 @@ from ..corpus.features import _statistic_names, load_statistics, open_store
 from ..corpus.leaks import _check_fitted, kept_songs, open_split, thin
 from ..corpus.splits import artist_groups, expand, training_folder
 from ..datasets.musixmatch import guess_languages
+from ..workspace.artifacts import CATALOG, LYRICS, LYRIC_COUNTS, LYRIC_STEMS, SPLIT, STORE
 from ..workspace.registry import Registry, codes_of
 from ..workspace.runs import Run, _write_json
 
@@ -84,7 +85,7 @@ def load_songs(
     track_ids: np.ndarray,  # (n,) str, with repeats
 ) -> _Songs:
     "What is known of songs as a whole. Raises `FeatureError` for a track that is not in the store."
-    store = open_store(run.path("features"))
+    store = open_store(run)
     rows = store.rows(track_ids)
     songs = kept_songs(run)
     facts = songs.set_index("track_id").loc[track_ids]
@@ -92,7 +93,7 @@ def load_songs(
         np.asarray(track_ids), facts["genre"].to_numpy(str),
         artist_groups(songs).loc[track_ids].to_numpy(str),
         facts["year"].to_numpy(float, na_value=np.nan), load_statistics(store, songs, rows),
-        run.read("lyrics/counts.npz")[rows],
+        run.read(LYRIC_COUNTS)[rows],
     )  # fmt: skip
 
 # %% ../../nbs/api/models/06_classical.ipynb #b32199a8
@@ -172,7 +173,7 @@ def _artist(task: _Task, songs: dict[str, _Songs], classes: np.ndarray) -> _Resu
 def _facts(run: Run, songs: _Songs) -> pd.DataFrame:
     "Decade and language of each song, as words; unknown is one of them."
     decades = np.where(np.isnan(songs.years), "unknown", (songs.years // 10 * 10).astype(str))
-    words = run.read("lyrics/stems.parquet")["word"].tolist()
+    words = run.read(LYRIC_STEMS)["word"].tolist()
     guessed = guess_languages(songs.counts, words)
     languages = np.where(guessed == "", "unknown", guessed)
     return pd.DataFrame({"decade": decades, "language": languages})
@@ -380,6 +381,6 @@ def train_classical(
     return run.make(
         training_folder(task.label, protocol, fold, task.seed), partial(_build, task),
         params=params | {"estimator": repr(used[0].estimator)},
-        inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
+        inputs=[CATALOG, SPLIT, STORE, LYRICS],
         code=[train_classical, *(code for one in used for code in codes_of(one))],
     )  # fmt: skip

@@ -16,7 +16,7 @@ import numpy as np
 from ..workspace.extras import extra
 
 # %% ../../nbs/api/models/02_fused.ipynb #134551ea
-with extra('networks'):
+with extra("networks"):
     import keras
     from keras import ops
 

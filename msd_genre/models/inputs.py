@@ -27,11 +27,12 @@ from ..corpus.leaks import _check_fitted, open_split, thin
 from ..corpus.splits import expand, training_folder
 from ..datasets.word_vectors import WEIGHTINGS, fit_idf, lyric_vectors, word_weights
 from .networks import _PARTS, _SERIES, _input_names, _resolve
+from ..workspace.artifacts import LYRIC_COUNTS, LYRIC_VECTORS
 from ..workspace.extras import extra
 from ..workspace.runs import Run, report_command
 
 # %% ../../nbs/api/models/03_inputs.ipynb #abfba5b1
-with extra('networks'):
+with extra("networks"):
     import keras
 
 # %% ../../nbs/api/models/03_inputs.ipynb #8c1c694b
@@ -126,8 +127,8 @@ def _load_inputs(
     Raises `TrainingError` for a track that the store does not have, and where the lyrics were made
     for another store.
     """
-    store = open_store(run.path("features"))
-    counts, command = run.read("lyrics/counts.npz"), shlex.join(report_command(run.dir))
+    store = open_store(run)
+    counts, command = run.read(LYRIC_COUNTS), shlex.join(report_command(run.dir))
     if counts.shape[0] != store.n:
         raise TrainingError(
             f"lyrics/counts.npz has {counts.shape[0]} songs, the feature store has {store.n}; "
@@ -140,7 +141,7 @@ def _load_inputs(
             f"{error}; expected tracks of features/ (those of split.parquet, where they were made "
             f"from the same catalog). To rebuild what is out of date, run `{command}`"
         ) from error
-    songs = kept(run.read("catalog.parquet"))
+    songs = kept(run.catalog())
     if set(names) & {one for one in _PARTS if one.endswith("_statistics")}:
         statistics = load_statistics(store, songs, rows)
     inputs: dict[str, Any] = {}  # arrays, or `_StoredRows`, which is indexed like an array
@@ -149,7 +150,7 @@ def _load_inputs(
             inputs[name] = (_take(store, name, rows) if in_memory
                             else _StoredRows(getattr(store, name), rows))
         elif name == "lyrics":
-            vectors = run.read("lyrics/stem_vectors.npy")
+            vectors = run.read(LYRIC_VECTORS)
             inputs[name] = lyric_vectors(counts[rows], vectors, weighting, idf)
         elif name == "words":
             inputs[name] = _word_inputs(counts[rows], weighting, idf)
@@ -305,7 +306,7 @@ def _cut(
                 )
             inputs[name] = np.ascontiguousarray(inputs[name][:, first : first + n])
     if plan.lyric_dims is not None and "lyrics" in inputs:
-        vectors = run.read("lyrics/stem_vectors.npy")
+        vectors = run.read(LYRIC_VECTORS)
         if not 1 <= plan.lyric_dims <= vectors.shape[1]:
             raise TrainingError(f"lyric_dims is {plan.lyric_dims}: the words' vectors have "
                                 f"{vectors.shape[1]} dimensions")
@@ -318,7 +319,7 @@ _IN_MEMORY_GB = 2.0  # of series; a larger corpus stays in the store and is read
 # %% ../../nbs/api/models/03_inputs.ipynb #c869af62
 def _fits(run: Run, n: int, plan: Plan) -> bool:
     "Whether the series of so many songs are to be held in memory; also where there are none."
-    one = open_store(run.path("features")).chroma
+    one = open_store(run).chroma
     size = 2 * n * int(np.prod(one.shape[1:])) * one.dtype.itemsize / 1e9
     if not {"chroma", "timbre", "segments"} & set(plan.inputs):
         return True
@@ -342,7 +343,7 @@ def load_songs(
     protocol does not declare.
     """
     split = thin(run, open_split(run, plan.protocol, plan.fold), plan.share, plan.seed)
-    catalog = kept(run.read("catalog.parquet"))
+    catalog = kept(run.catalog())
     if plan.rows == "songs":
         split = split.assign(copies=split.copies.where(split.part != "train", 1))
     track_ids = np.unique(split.track_id[split.copies > 0].to_numpy(dtype=str))
@@ -355,8 +356,8 @@ def load_songs(
     train = np.unique(rows["train"])
     idf = None
     if plan.weighting == "tfidf":
-        in_train = open_store(run.path("features")).rows(track_ids[train])
-        idf = fit_idf(run.read("lyrics/counts.npz")[in_train])
+        in_train = open_store(run).rows(track_ids[train])
+        idf = fit_idf(run.read(LYRIC_COUNTS)[in_train])
     fits = _fits(run, len(track_ids), plan)
     inputs = _load_inputs(run, track_ids, str(plan.weighting), idf, plan.inputs, fits)
     _cut(run, plan, inputs)

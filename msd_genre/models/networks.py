@@ -15,7 +15,7 @@ from ..workspace.extras import extra
 from ..workspace.registry import Registry
 
 # %% ../../nbs/api/models/01_networks.ipynb #90e362e3
-with extra('networks'):
+with extra("networks"):
     import keras
 
 # %% ../../nbs/api/models/01_networks.ipynb #bebd4800

@@ -25,12 +25,13 @@ from msd_genre.models.inputs import (
     _OPTIMIZERS, Plan, Songs, TrainingError, _Batches, _epoch_order, load_songs,
 )  # fmt: skip
 from .networks import MODELS, build_model, default_sizes
+from ..workspace.artifacts import CATALOG, LYRICS, SPLIT, STORE
 from ..workspace.extras import extra
 from ..workspace.registry import codes_of
 from ..workspace.runs import Run, _remove, _write_json
 
 # %% ../../nbs/api/models/04_training.ipynb #f9daf75c
-with extra('networks'):
+with extra("networks"):
     import keras
 
 # %% ../../nbs/api/models/04_training.ipynb #a7021074
@@ -361,7 +362,7 @@ def train(
         f"models/{plan.name}",
         partial(_build, run, plan, verbose),
         params=params | {"tag": plan.tag},
-        inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
+        inputs=[CATALOG, SPLIT, STORE, LYRICS],
         code=[train, *codes_of(MODELS[plan.model])],
     )
     return open_trained(run, plan.name)

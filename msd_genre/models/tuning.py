@@ -7,6 +7,7 @@ __all__ = ['grid', 'SearchError', 'with_choices', 'search', 'best_setting']
 
 # %% ../../nbs/api/models/05_tuning.ipynb #dbf57c9b
 import math
+import warnings
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -19,12 +20,15 @@ from sklearn.metrics import f1_score
 from .inputs import Plan, TrainingError, load_songs
 from .networks import MODELS
 from .training import _compile_model, fit, predict
+from ..workspace.artifacts import CATALOG, LYRICS, SPLIT, STORE
 from ..workspace.extras import extra
 from ..workspace.registry import codes_of
 from ..workspace.runs import Run, _remove
 
 # %% ../../nbs/api/models/05_tuning.ipynb #bd21e8b2
-with extra('search'):
+with extra("search"), warnings.catch_warnings():
+    # Its progress bar asks for a widget that the chapters do not use.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
@@ -152,7 +156,7 @@ def search(
     params = {"plan": plan.__dict__, "n_trials": n_trials,
               "space": {key: [type(value).__name__, *value] for key, value in space.items()}}
     run.make(name, partial(_search, run, name, plan, space, n_trials), params=params,
-             inputs=["catalog.parquet", "split.parquet", "features", "lyrics"],
+             inputs=[CATALOG, SPLIT, STORE, LYRICS],
              code=[search, *codes_of(MODELS[plan.model])])
     return run.read(name)
 

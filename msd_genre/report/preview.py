@@ -28,7 +28,7 @@ from nbconvert.filters import strip_ansi
 from ..workspace.extras import extra
 
 # %% ../../nbs/api/report/03_preview.ipynb #4a18de82
-with extra('report'):
+with extra("report"):
     import nbformat
     import pypandoc
     from bs4 import BeautifulSoup

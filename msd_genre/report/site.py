@@ -27,7 +27,7 @@ from ..workspace.paths import project_root
 from ..workspace.runs import Run
 
 # %% ../../nbs/api/report/02_site.ipynb #ed4dd77e
-with extra('report'):
+with extra("report"):
     import nbformat
     import pypandoc
     from nbconvert.filters import strip_ansi

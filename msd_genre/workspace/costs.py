@@ -20,7 +20,7 @@ from .extras import extra
 from .runs import Run, _write_json
 
 # %% ../../nbs/api/workspace/06_costs.ipynb #24265ce0
-with extra('report'):
+with extra("report"):
     import psutil
 
 # %% ../../nbs/api/workspace/06_costs.ipynb #bcb427b3

@@ -24,7 +24,7 @@ Entry = TypeVar("Entry")
 class RegistryError(ValueError):
     "An entry that does not exist, or a name that is taken; the message lists the names."
 
-
+# %% ../../nbs/api/workspace/07_registry.ipynb #0ade1e3f
 class Registry(Mapping[str, Entry], Generic[Entry]):
     "Entries of one kind by name, in the order of their declaration."
 
@@ -64,13 +64,24 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def select(
+        self,
+        field: str,  # of an entry
+    ) -> list[str]:  # names, in the order of their declaration
+        "Return the names of the entries whose field is true; a chapter then depends on this list."
+        self._trace(f"*{field}")
+        return [name for name, entry in self._entries.items() if getattr(entry, field)]
+
     def digest(
         self,
-        name: str | None,  # of an entry; None: the list of names
+        name: str | None,  # of an entry; "*field": its list of `select`; None: the list of names
     ) -> str | None:  # hexadecimal SHA-256; None: there is no such entry
         "Return the digest of an entry's values and of the code that it names."
         if name is None:
             return value_digest([*self._entries])
+        if name.startswith("*"):
+            return value_digest([one for one, entry in self._entries.items()
+                                 if getattr(entry, name[1:])])
         return _entry_digest(self._entries[name]) if name in self._entries else None
 
     def _trace(self, name: str | None) -> None:

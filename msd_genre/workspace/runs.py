@@ -27,6 +27,7 @@ import yaml
 from filelock import FileLock, Timeout
 from scipy import sparse
 
+from .artifacts import CATALOG, RESULTS, SPLIT
 from .digests import CodeError, code_digest, code_name, file_digest, value_digest
 from .parameters import _check_params, _import_modules
 from .paths import SourceError, project_root
@@ -160,6 +161,33 @@ class Run:
         if path.suffix not in _READERS:
             raise RunError(f"{name}: no reader for {path.suffix!r}; there is {', '.join(_READERS)}")
         return _READERS[path.suffix](path)
+
+    def catalog(self) -> pd.DataFrame:  # one row per track
+        "Return the join, dropped tracks included: see `corpus.catalog.kept` for the eligible ones."
+        return self.read(CATALOG)
+
+    def split(
+        self,
+        protocol: str | None = None,  # None: all
+        fold: int | None = None,  # None: all
+    ) -> pd.DataFrame:  # protocol, fold, part, track_id, copies
+        "Return the split, of one protocol and fold if they are given."
+        table = self.read(SPLIT)
+        wanted = (("protocol", protocol), ("fold", fold))
+        for column, value in wanted:
+            table = table if value is None else table[table[column] == value]
+        return table
+
+    def predictions(
+        self,
+        name: str,  # of a training, such as "cnn-as_written-artist-f0-s1"
+    ) -> pd.DataFrame:  # model, protocol, fold, seed, part, track_id, genre, p_<genre>...
+        "Return the stored predictions of a trained model."
+        return self.read(f"models/{name.removeprefix('models/')}/predictions.parquet")
+
+    def scores(self) -> pd.DataFrame:  # model, score, value, low, high, ...
+        "Return the scores of all models of chapter 7."
+        return self.read(RESULTS)
 
     def _workplace(self, name: str) -> Path:
         return self.dir / ".scratch" / name.replace("/", "__")

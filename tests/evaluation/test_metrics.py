@@ -10,6 +10,7 @@ from sklearn import metrics as reference
 
 from msd_genre.evaluation import comparison, metrics
 from msd_genre.evaluation.metrics import MetricError
+from msd_genre.workspace.registry import RegistryError
 
 DATA = Path(__file__).parents[1] / "data"
 CLASSES = ["Rock", "Pop", "Jazz", "Folk", "Polka", "Opera"]  # no song is Opera
@@ -81,7 +82,7 @@ def reference_scores(predictions, weights=None):
 def test_scores_equal_scikit_learn_and_the_stored_values(predictions):
     values = metrics.scores(predictions)
     stored = json.loads((DATA / "prediction_scores.json").read_text())["scores"]
-    assert tuple(values) == metrics._SCORES
+    assert list(values) == list(metrics.SCORES)
     assert stored.keys() == values.keys()
     assert values == pytest.approx(stored, abs=1e-12)
     assert values == pytest.approx(reference_scores(predictions), abs=1e-12)
@@ -134,7 +135,7 @@ def test_fractional_weights_equal_scikit_learn(predictions):
 def test_a_weight_is_a_number_of_rows(predictions):
     copies = np.random.default_rng(1).integers(0, 4, len(predictions))
     repeated = predictions.loc[np.repeat(predictions.index, copies)].assign(part="validation")
-    drawn = comparison._weighted_scores(predictions, copies[:, None]).loc[0, list(metrics._SCORES)]
+    drawn = comparison._weighted_scores(predictions, copies[:, None]).loc[0, list(metrics.SCORES)]
     assert drawn.to_dict() == pytest.approx(metrics.scores(repeated), abs=1e-12)
 
 
@@ -159,7 +160,7 @@ def test_two_models_of_the_same_songs_get_the_same_resamples(predictions, artist
 
 def test_intervals_hold_their_point_and_say_how_often_a_genre_was_missing(predictions, artists):
     table = comparison.score_intervals(predictions, artists, n_boot=500)
-    assert table.score.tolist() == list(metrics._SCORES)
+    assert table.score.tolist() == list(metrics.SCORES)
     assert (table.low <= table.value).all() and (table.value <= table.high).all()
     assert (table.songs == 90).all() and (table.artists == artists.nunique()).all()
     weights = comparison.artist_weights(predictions.track_id.map(artists), 500, seed=0)
@@ -428,7 +429,7 @@ def test_a_difference_is_that_of_the_scores_and_its_resamples_are_shared(predict
     assert pair.model.unique().tolist() == ["b", "same"]
     ours, theirs = (metrics.scores(table, sorted(CLASSES)) for table in (other, predictions))
     b = pair.query("model == 'b'").set_index("score")
-    expected = {name: ours[name] - theirs[name] for name in metrics._SCORES}
+    expected = {name: ours[name] - theirs[name] for name in metrics.SCORES}
     assert b.difference.to_dict() == pytest.approx(expected, abs=1e-12)
     same = pair.query("model == 'same'")
     assert (same[["difference", "low", "high", "better"]] == 0).all(axis=None)
@@ -581,10 +582,10 @@ def test_a_table_of_scores_puts_the_best_first_also_where_less_is_better(predict
     tables = {"a": predictions, "b": predictions.assign(
         p_Rock=predictions.p_Pop, p_Pop=predictions.p_Rock)}
     scored = comparison.score_models(tables, artists, predictions.genre, n_boot=20)
-    for score in metrics._SCORES:
+    for score in metrics.SCORES:
         order = comparison.score_table(scored, sort_by=score, scores=[score]).model.tolist()
         value = scored.query("score == @score").set_index("model").value
-        lowest_first = score in metrics.LOWER_IS_BETTER
+        lowest_first = metrics.SCORES[score].lower_is_better
         assert value[order].is_monotonic_increasing if lowest_first else (
             value[order].is_monotonic_decreasing)
     columns = ["model", "macro-F1", "balanced accuracy", "accuracy", "top-3 accuracy"]
@@ -596,3 +597,93 @@ def test_a_table_of_scores_puts_the_best_first_also_where_less_is_better(predict
     assert comparison.score_table(old).columns.tolist() == ["model", "macro-F1", "accuracy"]
     with pytest.raises(MetricError, match=r"no score \['log_loss'\]"):
         comparison.score_table(old, scores=["log_loss"])
+
+
+@pytest.fixture
+def kappa(monkeypatch):
+    "Cohen's kappa as one more score, for one test."
+    monkeypatch.setattr(metrics.SCORES, "_entries", dict(metrics.SCORES._entries))
+
+    @metrics.register_score("kappa", "Cohen's kappa")
+    def compute(counts):
+        "The agreement beyond that of independent predictions."
+        agreement = counts.right.sum(axis=0) / counts.total
+        expected = (counts.true * counts.predicted).sum(axis=0) / counts.total**2
+        return (agreement - expected) / (1 - expected)
+
+    return metrics.SCORES["kappa"]
+
+
+def test_one_entry_adds_a_score_with_its_interval(predictions, artists, kappa):
+    truth = predictions.genre
+    answer = predictions.filter(like="p_").idxmax(axis=1).str.removeprefix("p_")
+    names = ["accuracy", "kappa"]
+    values = metrics.scores(predictions, names=names)
+    expected = reference.cohen_kappa_score(truth, answer)
+    assert values == pytest.approx({"accuracy": (truth == answer).mean(), "kappa": expected})
+    weights = np.random.default_rng(0).random((len(predictions), 3))
+    drawn = comparison._weighted_scores(predictions, weights, names=names)
+    assert drawn.columns.tolist() == [*names, "genres"]
+    for i in range(3):
+        expected = reference.cohen_kappa_score(truth, answer, sample_weight=weights[:, i])
+        assert drawn.kappa[i] == pytest.approx(expected, abs=1e-12)
+    table = comparison.score_intervals(predictions, artists, n_boot=200, names=names)
+    (row,) = table.query("score == 'kappa'").itertuples()
+    assert row.low < row.value == values["kappa"] < row.high
+    shown = comparison.score_table(table.assign(model="a"), "kappa")
+    assert shown.columns.tolist() == ["model", "accuracy", kappa.title]
+    half = predictions.assign(fold=np.arange(len(predictions)) % 2)
+    assert comparison.spread(half, names).score.tolist() == names
+    pair = comparison.paired_differences({"a": predictions, "b": predictions}, "a", artists, 20,
+                                         names=["kappa"])  # fmt: skip
+    assert pair.score.tolist() == ["kappa"] and (pair.difference == 0).all()
+
+
+def test_a_score_that_was_not_asked_for_is_not_computed(predictions, artists, kappa):
+    assert "kappa" not in metrics.scores(predictions)
+    assert "kappa" not in set(comparison.score_intervals(predictions, artists, 20).score)
+    alone = comparison.score_intervals(predictions, artists, 20, names=["macro_ap"])
+    every = comparison.score_intervals(predictions, artists, 20)
+    pd.testing.assert_frame_equal(alone, every.query("score == 'macro_ap'").reset_index(drop=True))
+    with pytest.raises(RegistryError, match=r"no score 'gini'; there is macro_f1, .*, kappa"):
+        metrics.scores(predictions, names=["gini"])
+
+
+def test_every_score_says_what_it_means():
+    assert all(score.meaning.endswith(".") for score in metrics.SCORES.values())
+    assert "kappa" not in metrics.SCORES
+
+
+@pytest.mark.parametrize("interval, expected", [
+    ((0.04, 0.01, 0.07), "clearly better"), ((-0.04, -0.07, -0.01), "clearly worse"),
+    ((0.02, -0.001, 0.04), "not distinguishable"), ((0.02, 0.0, 0.04), "not distinguishable"),
+    ((0.0, 0.0, 0.0), "not distinguishable"), ((-0.01, 0.01, 0.02), "not distinguishable"),
+    ((np.nan, np.nan, np.nan), "not distinguishable"),
+])  # fmt: skip
+def test_a_verdict_is_clear_if_the_interval_lies_on_one_side_of_zero(interval, expected):
+    assert comparison.verdict(*interval) == expected
+    opposite = {"clearly better": "clearly worse", "clearly worse": "clearly better"}
+    for turned in (comparison.verdict(*interval, lower_is_better=True),
+                   comparison.verdict(*-comparison.Estimate(*interval))):
+        assert turned == opposite.get(expected, expected)
+    link = "than" if expected.startswith("clearly") else "from"
+    assert comparison.verdict(*interval, than="the CNN") == f"{expected} {link} the CNN"
+
+
+@pytest.mark.parametrize("interval, spec, expected", [
+    ((0.52, 0.41, 0.61), "", "0.52 [0.41, 0.61]"),
+    ((0.002, -0.001, 0.01), "", "0.00 [0.00, 0.01]"),
+    ((-0.25, -0.5, -0.004), "", "−0.25 [−0.50, 0.00]"),
+    ((0.04, 0.01, 0.07), "+.2f", "+0.04 [+0.01, +0.07]"),
+    ((-0.04, -0.07, 0.001), "+.2f", "−0.04 [−0.07, 0.00]"),
+    ((-0.001, -0.02, 0.01), "+.2f", "no difference (to two decimals) [−0.02, +0.01]"),
+    ((0.0001, -0.02, 0.01), "+.3f", "no difference (to three decimals) [−0.020, +0.010]"),
+    ((-0.3, -2, 1), "+.0f", "no difference (to whole numbers) [−2, +1]"),
+    ((10, -20, 100), "+.0f", "+10 [−20, +100]"),
+    ((0.551, 0.5, 0.6), ".0%", "55% [50%, 60%]"),
+    ((0.001, -0.02, 0.1), "+.0%", "no difference (to whole percent) [−2%, +10%]"),
+])  # fmt: skip
+def test_an_estimate_is_written_with_its_interval(interval, spec, expected):
+    assert format(comparison.Estimate(*interval), spec) == expected
+    if not spec:
+        assert str(comparison.Estimate(*interval)) == expected

@@ -10,7 +10,7 @@ import pytest
 from msd_genre.analysis.embedding import retrieval
 from msd_genre.datasets.labels import WRITEUP_GENRES
 from msd_genre.evaluation import published
-from msd_genre.evaluation.metrics import _SCORES
+from msd_genre.evaluation.metrics import SCORES
 
 
 def test_genre_counts_are_the_histogram_of_the_last_funnel_step():
@@ -42,7 +42,7 @@ def test_grid_history_has_each_epoch_of_each_setting():
 def test_scores_name_what_they_are_and_where_they_stand():
     table = published.scores()
     assert set(table.model) == {"baseline", "cnn", "lstm", "majority"}
-    assert set(table.score) <= set(_SCORES)
+    assert set(table.score) <= set(SCORES)
     assert table.value.between(0, 1).all()
     assert not table[["where", "note", "part"]].isin(["", None]).any().any()
     claimed = table[table.claimed]

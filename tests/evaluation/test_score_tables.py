@@ -6,11 +6,68 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from msd_genre.corpus import leaks, splits
+from msd_genre.corpus import catalog, features, leaks, splits
 from msd_genre.evaluation import metrics, score_tables
+from msd_genre.synthetic.write import write_demo
 from msd_genre.workspace import runs
 
 CNN = splits.training_folder("cnn-as_written")
+
+
+def kappa(counts):
+    "The agreement beyond that of independent predictions."
+    agreement = counts.right.sum(axis=0) / counts.total
+    expected = (counts.true * counts.predicted).sum(axis=0) / counts.total**2
+    return (agreement - expected) / (1 - expected)
+
+
+def _loss(counts):
+    return 1 - kappa(counts)
+
+
+@pytest.fixture
+def small_run(tmp_path):
+    "A run with the predictions of one invented model."
+    corpus = write_demo(tmp_path / "demo", n_songs=120, seed=1)
+    run = runs.create_run({"seed": 1, "data": {"folder": str(corpus)}}, tmp_path / "small")
+    songs = catalog.kept(catalog.build_catalog(run))
+    features.build_store(run)
+    genres = np.unique(songs.genre)
+    p = np.random.default_rng(0).dirichlet(np.ones(len(genres)), len(songs))
+    table = songs[["track_id", "genre"]].assign(
+        model="lots", protocol="artist", fold=0, seed=1, part="test",
+        **dict(zip([f"p_{genre}" for genre in genres], p.T, strict=True)))  # fmt: skip
+    run.make("split.parquet", table[["track_id"]].to_parquet, inputs=["catalog.parquet"])
+    run.make("models/lots/predictions.parquet", table.reset_index(drop=True).to_parquet)
+    return run
+
+
+def test_a_new_score_leaves_the_tables_without_it_current(small_run, monkeypatch):
+    monkeypatch.setattr(metrics.SCORES, "_entries", dict(metrics.SCORES._entries))
+    lines = [{"name": "lots", "folders": ["models/lots"]}]
+    before = score_tables.make_table(small_run, "before.csv", lines, n_boot=20)
+    made = small_run.path("before.csv").stat().st_mtime_ns
+    metrics.register_score("kappa", "Cohen's kappa")(kappa)
+    assert not runs.stale(small_run, ["before.csv"])
+    score_tables.make_table(small_run, "before.csv", lines, n_boot=20)
+    assert small_run.path("before.csv").stat().st_mtime_ns == made
+    for name in ("every.csv", "one.csv"):
+        names = [*metrics.SCORES] if name == "every.csv" else ["kappa"]
+        table = score_tables.make_table(small_run, name, lines, n_boot=20, scores=names)
+        assert table.score.tolist() == names
+    every = small_run.read("every.csv").query("score != 'kappa'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(every, before)
+    assert score_tables.verify(small_run, ["before.csv", "every.csv", "one.csv"]).ok.all()
+
+
+def test_another_definition_makes_the_tables_with_it_stale(small_run, monkeypatch):
+    monkeypatch.setattr(metrics.SCORES, "_entries", dict(metrics.SCORES._entries))
+    lines = [{"name": "lots", "folders": ["models/lots"]}]
+    metrics.register_score("kappa", "Cohen's kappa")(kappa)
+    old = score_tables.make_table(small_run, "one.csv", lines, n_boot=20, scores=["kappa"])
+    metrics.register_score("kappa", "Cohen's kappa", lower_is_better=True)(_loss)
+    new = score_tables.make_table(small_run, "one.csv", lines, n_boot=20, scores=["kappa"])
+    assert new.value[0] == pytest.approx(1 - old.value[0])
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_a_killed_training_goes_on_and_ends_the_same(
 
 def test_a_training_lets_go_of_its_songs(new_run, monkeypatch):
     """A chapter trains dozens of networks in one process, each on a gigabyte of songs."""
-    held, load = [], inputs_module.load_songs
+    held, load = [], training.load_songs
 
     def watched(*args):
         songs = load(*args)

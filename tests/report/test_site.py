@@ -80,7 +80,7 @@ def two():
     picture = new_output("display_data", {"image/png": PIXEL, "text/plain": "bars"})
     return new_notebook(metadata=KERNEL, cells=[
         new_markdown_cell("# Two\n\n> Another."),
-        new_markdown_cell("## Method\n\nPlain `sources.find_layout`, `find_layout()`, `fetch`, "
+        new_markdown_cell("## Method\n\nPlain `layout.find_layout`, `find_layout()`, `fetch`, "
                           "`nobody`, [the `find_layout`](01_songs.ipynb).\n\n"
                           "```\n`find_layout`\n```"),
         new_code_cell("#| label: tbl-wide\nshow_table(t)",
@@ -159,8 +159,12 @@ def test_the_staged_project_is_what_quarto_expects(staged):
     }  # fmt: skip
     for name in [html["css"], config["bibliography"], "theme-light.scss", "report/_metadata.yml"]:
         assert (staged / name).is_file()
-    pages = [page["href"] for one in config["website"]["sidebar"]["contents"]
-             for page in one.get("contents", [one])]  # fmt: skip
+
+    def listed(entries):
+        for entry in entries:
+            yield from listed(entry["contents"]) if "contents" in entry else [entry["href"]]
+
+    pages = [*listed(config["website"]["sidebar"]["contents"])]
     assert pages == ["index.ipynb", "report/01_songs.ipynb", "report/02_two.ipynb",
                      "guides/how.ipynb", "api/files/01_layout.ipynb", "api/cli.ipynb"]  # fmt: skip
     assert not (staged / "_quarto.yml").is_symlink()
@@ -360,7 +364,7 @@ def test_names_are_linked_where_they_are_documented(site):
 def test_names_are_linked_in_chapters_but_no_plain_word_and_no_code(site):
     text = (site / "report" / "02_two.html").read_text()
     there = 'href="../api/files/layout.html#find_layout"'
-    for name in ("sources.find_layout", "find_layout()"):
+    for name in ("layout.find_layout", "find_layout()"):
         assert f"<a {there}><code>{name}</code></a>" in text
     assert text.count(there) == 2 and "`find_layout`" in text
     assert "<code>fetch</code>, <code>nobody</code>" in text
@@ -379,9 +383,9 @@ def test_an_api_page_shows_signatures_and_examples(site):
     page = (site / "api" / "files" / "layout.html").read_text()
     assert 'id="find_layout"' in page and "a folder laid out like the MSD subset" in page
     text = re.sub("<[^>]+>", "", page)
-    assert "class SourceError(FileNotFoundError)" in text
-    assert "# as for `_read_downloads`\n" in text  # a signature is code
-    assert 'href="cli.html"' not in page.partition("Needed by")[2].partition("</p>")[0]
+    assert "class Layout" in text
+    assert "# a folder laid out like the MSD subset\n" in text  # a signature is code
+    assert 'href="../cli.html"' in page.partition("Imported by")[2].partition("</p>")[0]
     assert "<details class=\"code\">" not in page
     assert "TemporaryDirectory" in page  # an example
     assert "default_exp" not in page and "import pandas" not in page  # of the exported code
@@ -513,7 +517,7 @@ def test_a_search_finds_a_place_and_leads_there_by_keys_alone(site, browser):
     page.keyboard.type("FIND_layout")
     first = page.locator(".found a").first
     first.wait_for()
-    assert first.inner_text().startswith("find_layout · sources")
+    assert first.inner_text().startswith("find_layout · layout")
     assert "found" in page.get_by_role("status").inner_text()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")

@@ -121,7 +121,7 @@ def test_another_seed_gives_other_songs(small, tmp_path):
 
 
 def test_an_interrupted_writing_is_completed(small, tmp_path, monkeypatch):
-    made, make_song = [], synthetic_songs._make_song
+    made, make_song = [], write._make_song
 
     def make_some(track, *rest):
         if len(made) == 10:
@@ -129,13 +129,13 @@ def test_an_interrupted_writing_is_completed(small, tmp_path, monkeypatch):
         made.append(track.Index)
         return make_song(track, *rest)
 
-    monkeypatch.setattr(synthetic_songs, "_make_song", make_some)
+    monkeypatch.setattr(write, "_make_song", make_some)
     with pytest.raises(KeyboardInterrupt):
         write_demo(tmp_path / "demo", N_SONGS, seed=5, n_jobs=1)
     assert not (tmp_path / "demo").exists()
 
     monkeypatch.setattr(
-        synthetic_songs, "_make_song", lambda *song: made.append(song) or make_song(*song)
+        write, "_make_song", lambda *song: made.append(song) or make_song(*song)
     )
     whole = write_demo(tmp_path / "demo", N_SONGS, seed=5, n_jobs=1)
     assert file_digest(whole) == file_digest(small)

@@ -57,3 +57,14 @@ def test_what_a_chapter_reads_is_traced(registry, tmp_path, monkeypatch):
     lines = [json.loads(line) for line in (tmp_path / "trace").read_text().splitlines()]
     assert [line["entry"] for line in lines] == ["file", None]
     assert {line["registry"] for line in lines} == {"tests:REGISTRY"}
+
+
+def test_a_chapter_depends_on_a_selection_and_not_on_all_names(registry, tmp_path, monkeypatch):
+    registry.add(Entry("file", file_digest, "Files"))
+    monkeypatch.setenv("MSD_GENRE_TRACE", str(tmp_path / "trace"))
+    assert registry.select("title") == ["file"]
+    line = json.loads((tmp_path / "trace").read_text())
+    registry.add(Entry("untitled", file_digest))
+    assert registry.digest(line["entry"]) == line["digest"]
+    registry.add(Entry("titled", file_digest, "Also"))
+    assert registry.digest(line["entry"]) != line["digest"]
