@@ -134,7 +134,7 @@ def test_a_chapter_is_run_after_those_that_it_needs(own_run, tmp_path):
 
 
 def test_a_dataset_is_one_entry(tmp_path):
-    """In a copy of the package: its files are found, and missing ones are reported with its page."""
+    """In a copy of the package: its file is found, and its page is reported."""
     copy = shutil.copytree(ROOT / "msd_genre", tmp_path / "msd_genre")
     with (copy / "resources" / "downloads.yaml").open("a") as file:
         file.write("\n" + blocks("A dataset", "yaml")[0])
