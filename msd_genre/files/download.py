@@ -134,7 +134,7 @@ def _read_downloads(
 
 _KEYS = ("title", "terms", "page", "citation", "source", "roles", "files")  # of a dataset
 
-
+# %% ../../nbs/api/files/02_download.ipynb #eb197ca9
 def _offer(
     at: str,  # the table and the dataset's name, for errors
     row: Mapping,  # title, terms, page, files

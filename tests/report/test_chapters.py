@@ -439,29 +439,3 @@ def test_a_chapter_follows_the_model_that_it_uses_in_a_module_of_the_run(tmp_pat
     changes = [chapters_module._changes(one, run)
                for one in chapters_module.plan_chapters(run, folder)]  # fmt: skip
     assert changes == [["the model toy, which it uses, has changed"], []]
-
-
-def declare(tmp_path, declared):
-    chapters = tmp_path / "chapters"
-    for name in ("01_last", "02_first", "03_alone"):
-        write_chapter(chapters / f"{name}.ipynb")
-    (chapters / "_chapters.yml").write_text(declared)
-    return chapters
-
-
-def test_chapters_run_after_those_whose_artifacts_they_read(tmp_path):
-    chapters = declare(tmp_path, "01_last: {reads: [catalog.parquet, n.csv], models: [02_first]}\n"
-                                 "02_first: {writes: [n.csv]}")  # fmt: skip
-    plan = chapters_module.plan_chapters(make_run(tmp_path / "run"), chapters)
-    assert [one.name for one in plan] == ["02_first", "01_last", "03_alone"]
-    assert chapters_module.chapter_graph(chapters)["01_last"] == {"02_first"}
-
-
-@pytest.mark.parametrize("declared, message", [
-    ("01_last: {reads: [n.csv]}", "01_last reads n.csv, which no step and no chapter makes"),
-    ("01_last: {reads: [a], writes: [b]}\n02_first: {reads: [b], writes: [a]}",
-     "chapters cannot need each other"),
-])  # fmt: skip
-def test_chapters_that_cannot_be_ordered(tmp_path, declared, message):
-    with pytest.raises(chapters_module.ReportError, match=message):
-        chapters_module.plan_chapters(make_run(tmp_path / "run"), declare(tmp_path, declared))
