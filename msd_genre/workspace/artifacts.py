@@ -31,42 +31,55 @@ class Artifact:
     path: str  # in the run's folder; `*` stands for names
     title: str  # one sentence
     made_by: str  # a step, or the number of the first chapter that makes it
-    columns: dict[str, str]  # column, or file of a folder -> meaning, with its unit
+    columns: dict[str, str]  # columns of a table, or files of a folder (with a suffix) -> meaning
+    # with its unit; `a, b` stands for two, and `*` for names
 
 
-_SCORED = {"model": "name of the line", "score": "name of the score", "value": "of all songs",
-           "low, high": "95% interval", "songs, artists": "counted",
-           "incomplete": "proportion of resamples without a genre"}
-_COMPARED = {"model": "name of the line", "score": "name of the score",
-             "difference": "from the first line", "low, high": "95% interval",
-             "better": "proportion of resamples"}
+_NAMED = {"model": "name of the line", "score": "name of the score"}
+_INTERVAL = {"value": "of the score, on its scale", "low, high": "95% interval"}
+_SCORED = _NAMED | _INTERVAL | {"songs, artists": "counts",
+                                "incomplete": "proportion of resamples without a genre"}
+_COMPARED = _NAMED | {"difference": "from the first line", "low, high": "95% interval",
+                      "better": "proportion of resamples in which the line is better"}
+_RANKED = {"difference, difference_low, difference_high": "from the reference, 95% interval"}
 _PREDICTIONS = ("model, protocol, fold, seed, part (validation or test), track_id, genre, and the "
                 "probability p_<genre> of each genre")
+_POINTS = "track_id, part, and the coordinates e_00... in the network's last layer, no unit"
 
 # %% ../../nbs/api/workspace/05_artifacts.ipynb #89da2e8c
 _CORPUS = (
     Artifact(SONGS, "Every song that can be read, in shards.", "catalog", {
         "metadata.parquet": "one row per song: ids, names, year, duration (s), tempo (bpm), key",
-        "rejected.parquet": "path, track_id, reason of each song file that cannot be read",
-        "shard-*": "segments: start (s), chroma (0 to 1), timbre, and statistics"}),
+        "rejected.parquet": "track_id, path, reason of each song file that cannot be read",
+        "songs.parquet": "the rows of a shard, as in metadata.parquet",
+        "terms.parquet": "track_id, artist_id, term, freq (0 to 1), weight (0 to 1)",
+        "arrays.h5": "arrays of a shard: chroma, timbre, start_s, summary, as in the store"}),
     Artifact(f"{TEXTS}/*", "The text files as tables: labels, lyrics, plays, mismatches.",
-             "catalog", {"<name>.parquet": "the rows", "set_aside.parquet": "the rejected rows"}),
+             "catalog", {
+        "labels.parquet": "track_id, genre, genre_minority",
+        "tracks.parquet": "track_id, lyrics_split (train or test): rows of counts.npz",
+        "counts.npz": "(tracks, stems) sparse counts", "words.json": "stem, word: its columns",
+        "mismatches.parquet": "song_id, track_id", "plays.parquet": "song_id, plays, listeners",
+        "set_aside.parquet": "file, line, reason, found of each rejected row"}),
     Artifact(CATALOG, "The join: one row per track.", "catalog", {
         "track_id, song_id, artist_id": "ids of the MSD", "title, artist_name": "text",
-        "year": "or missing", "duration_s": "seconds", "tempo_bpm": "beats per minute",
-        "key": "0 (C) to 11 (B)", "mode": "0 minor, 1 major", "loudness_db": "decibels",
-        "artist_familiarity": "0 to 1", "latitude, longitude": "degrees, of the artist",
+        "year": "of release; missing if unknown", "duration_s": "seconds",
+        "tempo_bpm": "beats per minute", "key": "0 (C) to 11 (B)", "mode": "0 minor, 1 major",
+        "loudness_db": "decibels", "artist_familiarity": "0 to 1",
+        "latitude, longitude": "degrees, of the artist", "location": "text, of the artist",
         "n_segments": "count", "genre, genre_minority": "labels", "genre_source": "their dataset",
-        "has_lyrics, lyrics_split": "bag of words", "plays": "count in the Taste Profile",
+        "has_lyrics": "whether it has a bag of words", "lyrics_split": "train or test there",
+        "plays": "count in the Taste Profile", "path": "of the song file, in the songs' folder",
         "dropped_at": "the step that dropped the track; missing if it is eligible"}),
     Artifact(STORE, "Arrays of the eligible songs.", "features", {
-        "store.h5": "track_ids (n,), chroma (n, frames, 12), timbre (n, frames, 12), "
-                    "start_s (n, frames), statistics (n, d)"}),
+        "store.h5": "track_id, recording (n,), chroma (n, frames, 12) 0 to 1, timbre (n, frames, "
+                    "12) no unit, start_s (n, frames) seconds, summary (n, d) song statistics"}),
     Artifact(LYRICS, "Bags of words and word vectors of the eligible songs.", "02", {
-        "counts.npz": "(n, stems) sparse counts", "stems.parquet": "stem, word, and how found",
-        "stem_vectors.npy": "(stems, dimensions) float32"}),
+        "counts.npz": "(n, stems) sparse counts",
+        "stems.parquet": "stem, word, found (how its vector was found)",
+        "stem_vectors.npy": "(stems, dimensions) float32, no unit"}),
     Artifact(SPLIT, "Who is in train, validation, and test.", "03", {
-        "protocol, fold, part": "names", "track_id": "of the song",
+        "protocol, part": "names", "fold": "number", "track_id": "of the song",
         "copies": "how often it counts; 0: left out by the resampling"}),
 )
 
@@ -74,39 +87,64 @@ _CORPUS = (
 _TRAININGS = (
     Artifact("models/*", "A trained network or baseline.", "04", {
         "predictions.parquet": _PREDICTIONS, "classes.json": "genres in the order of the outputs",
-        "cost.json": "seconds, parameters, songs", "model.keras, model.joblib": "the model",
-        "history.csv": "epoch, loss, accuracy, val_loss, val_accuracy",
-        "embedding.parquet": "track_id, part, genre, e_00 to e_49",
-        "idf.npy, scale.json": "estimated from train"}),
-    Artifact("scores/*", "Score tables of a chapter.", "04", _SCORED | _COMPARED),
+        "cost.json": "seconds of training, parameters and train_rows (counts), and how it ran",
+        "model.keras, model.joblib": "the network; the baseline",
+        "history.csv": "epoch, loss (nats), accuracy, val_loss (nats), val_accuracy",
+        "embedding.parquet": f"genre, {_POINTS}",
+        "idf.npy, scale.json": "estimated from train: of the words; of chroma and timbre"}),
+    Artifact("scores/*", "Score tables of a chapter: of lines, of differences, of retrieval.", "04",
+             _SCORED | _COMPARED | _RANKED | {
+        "space, view, over": "of retrieval: embedding, which neighbors count, queries",
+        "chance": "the score of a random order"}),
     Artifact(RESULTS, "Scores of all models on the same songs.", "07", _SCORED),
     Artifact("differences.csv", "Each model compared with the reference.", "07", _COMPARED),
-    Artifact("spread.csv", "Scores over folds and seeds.", "07", {
-        "score, model": "names", "over, n": "folds or seeds, and how many",
-        "mean, sd, low, high": "of the values"}),
+    Artifact("spread.csv", "Scores over folds and seeds.", "07", _NAMED | {
+        "over, n": "folds or seeds, and how many", "mean, sd, low, high": "of the values"}),
     Artifact("steps.csv", "The write-up's score, step by step.", "08", _SCORED),
-    Artifact("search/*", "Trials of a hyperparameter search.", "09", {
-        "one row per trial": "its choices, and macro-F1 on validation"}),
+    Artifact("search/*", "Trials of a hyperparameter search: one row per trial.", "09", {
+        "trial": "number", "l2, noise, learning_rate": "what is tried, no unit",
+        "macro_f1": "on validation", "epochs_done": "count", "stopped": "whether it was pruned",
+        "error": "text, if it failed"}),
     Artifact("longer", "A run with more segments per song, for chapter 9.", "09", {
-        "the same artifacts": "of this run"}),
+        "*": "the same artifacts, of this run"}),
 )
 
 # %% ../../nbs/api/workspace/05_artifacts.ipynb #7d96ad74
 _ANALYSES = (
     Artifact("embedding/*", "Maps of the held-out songs, their clusters, untrained networks.",
-             "10", {"track_id, x, y": "place on the map, no unit", "cluster": "number; -1: none"}),
+             "10", {
+        "track_id, genre": "of a map's song", "x, y": "place on the map, no unit",
+        "songs.parquet": "track_id, fold, genre, artist, language, cluster (-1: none), stands_for",
+        "shared.parquet": "cluster, property, value, inside, expected, effect, p, p_adjusted",
+        "embedding.parquet": f"genre, {_POINTS}"}),
     Artifact("explain/*", "What a network's predictions are attributed to.", "10", {
-        "songs.parquet": "per song", "filters.parquet, maps.parquet": "per filter and segment"}),
+        "songs.parquet": "per song: genre, prediction, margin and attribution per input (nats)",
+        "maps.parquet": "per segment: start_s (seconds), attribution per chroma and timbre (nats)",
+        "words.parquet": "track_id, stem, word, attribution (nats)",
+        "filters.parquet": "track_id, input, filter, attribution (nats)",
+        "activity.parquet": "track_id, input, filter, segment, activation (no unit)",
+        "shuffled.parquet": "track_id, input, draw, and rank correlations with shuffled weights",
+        "without_*/predictions.parquet": f"with an input replaced: {_PREDICTIONS}"}),
     Artifact("popularity/*", "A network that predicts popularity.", "11", {
-        "predictions.parquet": "probability of each bin of plays"}),
-    Artifact("popularity.csv", "Scores of predicted plays.", "11", _SCORED),
+        "predictions.parquet": "track_id, part, plays (count), bin, probability of each bin",
+        "history.csv": "epoch, loss (nats), accuracy, val_loss (nats), val_accuracy",
+        "embedding.parquet": _POINTS}),
+    Artifact("popularity.csv", "Scores of predicted plays.", "11", _NAMED | _INTERVAL | {
+        "songs, artists": "counts", "p": "of a permutation test; missing for others"}),
     Artifact("collaborative/*", "Plays as a matrix, factors, and vectors of new songs.", "12", {
-        "counts.npz": "(listeners, songs) plays", "songs.parquet, users.parquet": "their ids"}),
-    Artifact("listeners.csv", "Scores of rankings.", "12", _SCORED),
+        "counts.npz": "(users, songs) plays", "songs.parquet, users.parquet": "their ids",
+        "dropped.parquet": "per step, what it dropped: songs, users, triplets, plays (counts)",
+        "*.npy": "(songs or users, factors) float32: true and predicted vectors, no unit",
+        "rank, alpha, regularization, weighting": "of a search's row: what is tried, no unit",
+        "precision@10, recall@50, nDCG@50, MAP@500": "of a search's row: 0 to 1"}),
+    Artifact("listeners.csv", "Scores of rankings.", "12", _NAMED | _INTERVAL | _RANKED | {
+        "users": "count"}),
     Artifact("spaces/*", "All songs in one network's embedding, with an index.", "13", {
-        "songs.parquet": "track_id, e_00...", "songs.faiss": "the index"}),
-    Artifact("maps/*", "Places of songs on the song map.", "13", {"x, y": "no unit"}),
-    Artifact("pages/*", "Whole pages, such as the song map.", "13", {"*.html": "a page"}),
+        "songs.parquet": f"answer (prediction), chance (its probability), {_POINTS}",
+        "songs.faiss": "the index"}),
+    Artifact("maps/*", "Places of songs on the song map.", "13", {
+        "track_id": "of the song", "x, y": "no unit"}),
+    Artifact("pages/*", "Whole pages in HTML, such as the song map.", "13", {}),
 )
 ARTIFACTS = (*_CORPUS, *_TRAININGS, *_ANALYSES)
 
