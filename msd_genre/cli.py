@@ -65,7 +65,7 @@ def _resolve_data(
 ) -> dict:  # the same parameters with the folder of songs
     "Say where a run's songs lie. Raises `DataError` for an unknown source or one too many."
     from msd_genre.workspace.parameters import _must_be_known
-    from msd_genre.workspace.digests import value_digest
+    from msd_genre.workspace.digests import _value_digest
     from msd_genre.workspace.paths import data_folder, project_root
 
     section = {"source": "folder"} | (params.get("data") or {})
@@ -86,7 +86,7 @@ def _resolve_data(
         _must_be_known(list(section), known, "parameter", "data")
         other = {name: section[name] for name in known[3:] if section.get(name)}
         name = f"demo-{section['songs']}-{section['seed']}"
-        name += f"-{value_digest(other)[:6]}" if other else ""
+        name += f"-{_value_digest(other)[:6]}" if other else ""
         folder = project_root() / "data" / name
     elif data:
         folder = Path(data).expanduser().resolve()
@@ -115,7 +115,7 @@ def _write_demo_songs(
 
 def _preparation(
     params: dict,  # resolved
-) -> list[tuple[str, Callable[["Run"], object]]]:  # for `report.run_report`
+) -> list[tuple[str, Callable[["Run"], object]]]:  # for `report._run_report`
     "Return the steps before the first chapter: songs, catalog, feature store."
     from msd_genre.corpus import catalog, features
 
@@ -165,10 +165,10 @@ def _resolve_run(
     settings: Sequence[str] = (),  # --set
 ) -> tuple[dict, Path]:  # resolved parameters, the run's folder
     "Return what a parameter file and the options describe."
-    from msd_genre.workspace.parameters import read_params, set_params
+    from msd_genre.workspace.parameters import read_params, _set_params
     from msd_genre.workspace.runs import _run_folder
 
-    resolved = _resolve_data(set_params(read_params(params), settings), data, songs)
+    resolved = _resolve_data(_set_params(read_params(params), settings), data, songs)
     return resolved, _run_folder(run_dir or Path("runs") / resolved["run"])
 
 # %% ../nbs/api/cli.ipynb #28b05b5f
@@ -208,7 +208,7 @@ def _report(
             there = (folder / "stamp.json").is_file()
             run = open_run(folder) if there else create_run(params, nothing)
             run.params = params
-            for chapter in chapters._choose_chapters(chapters.plan_chapters(run), *chosen):
+            for chapter in chapters._choose_chapters(chapters._plan_chapters(run), *chosen):
                 why = chapters._changes(chapter, run)
                 click.echo(f"{chapter.name:<20} {'runs: ' + '; '.join(why) if why else 'reused'}")
         click.echo("The songs are looked at when it runs. A chapter runs too where one before it, "
@@ -216,7 +216,7 @@ def _report(
         return
     with _locked(folder):
         run = create_run(params, folder)
-        chapters.run_report(run, _preparation(run.params), None, *chosen, keep_going)
+        chapters._run_report(run, _preparation(run.params), None, *chosen, keep_going)
         click.echo("\nWhat each took when it was made, in all its attempts:")
         _show(cost_table(read_costs(run)), floatfmt=("", "", ".1f", ".1f", ".2f"))
         if any(chosen):
@@ -227,7 +227,7 @@ def _report(
                 left = str(error)
             click.echo(f"The site was left as it is: {left}")
         else:
-            site.render_site(site.stage_site(run), Path(out) if out else None)
+            site._render_site(site._stage_site(run), Path(out) if out else None)
 
 # %% ../nbs/api/cli.ipynb #592b479b
 @main.command("build")
@@ -301,7 +301,7 @@ def _site(run_dir: str, out: str | None) -> None:
     """
     from msd_genre.report import site
 
-    site.render_site(site.stage_site(_open_current(run_dir)), Path(out) if out else None)
+    site._render_site(site._stage_site(_open_current(run_dir)), Path(out) if out else None)
 
 # %% ../nbs/api/cli.ipynb #7a58770e
 @main.command("record")
@@ -491,7 +491,7 @@ def _fetch(
 
     folder = into or paths.data_folder()
     if not names:
-        for offer in download.list_offers(folder, table).itertuples():
+        for offer in download._list_offers(folder, table).itertuples():
             click.echo(download._offer_text(offer))
         return
     if not folder:
@@ -539,9 +539,9 @@ def _write(
 
     from msd_genre.synthetic.plan import PARAMETERS
     from msd_genre.synthetic.write import _like_songs, write_demo
-    from msd_genre.synthetic.estimate import read_fit
+    from msd_genre.synthetic.estimate import _read_fit
 
-    drawn_from = replace(PARAMETERS, fit=read_fit(fitted)) if fitted else PARAMETERS
+    drawn_from = replace(PARAMETERS, fit=_read_fit(fitted)) if fitted else PARAMETERS
     if like:
         songs, drawn_from = _like_songs(like, drawn_from)
     written = write_demo(Path(folder), n_songs=songs, seed=seed, parameters=drawn_from,
@@ -564,9 +564,9 @@ def _fit(data: str, into: str | None) -> None:
     Example:
         msd-genre demo fit FOLDER_OF_REAL_SONGS --into mine.json
     """
-    from msd_genre.synthetic.estimate import FitError, fit_demo, write_fit
+    from msd_genre.synthetic.estimate import FitError, fit_demo, _write_fit
 
     if into and not Path(into).parent.is_dir():
         raise FitError(f"there is no folder {Path(into).parent} for {into}: make it first.")
     parameters = fit_demo(data)
-    click.echo(f"{parameters['songs']:,} songs read, aggregates in {write_fit(parameters, into)}")
+    click.echo(f"{parameters['songs']:,} songs read, aggregates in {_write_fit(parameters, into)}")

@@ -85,7 +85,7 @@ def demo_run(demo_corpus, made_once):
         params["data"]["folder"] = str(demo_corpus)
         run = runs.create_run(params, folder)
         steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]
-        done = chapters.run_report(run, steps)
+        done = chapters._run_report(run, steps)
         runs._write_json(list(done.values()), folder.with_suffix(".states.json"))
 
     run = runs.open_run(made_once("smallest", make))

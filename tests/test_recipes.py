@@ -59,7 +59,7 @@ def my_run(own_run, no_trace, tmp_path, monkeypatch):
 
 
 def stale_chapters(run):
-    return [one.name for one in chapters.plan_chapters(run) if chapters._changes(one, run)]
+    return [one.name for one in chapters._plan_chapters(run) if chapters._changes(one, run)]
 
 
 def test_additions_leave_what_does_not_use_them_current(my_run):
@@ -92,7 +92,7 @@ def test_chapter_7_shows_a_model_with_and_without_a_cost(my_run):
         free = one.name.replace("custom", "custom-free")
         run.make(f"models/{free}", lambda folder, one=one: shutil.copytree(
             one.dir, folder, ignore=shutil.ignore_patterns("cost.json")))  # fmt: skip
-    chapters.run_report(run, only=["07"])
+    chapters._run_report(run, only=["07"])
     assert {"1-D ResNet", "free of cost"} <= set(run.scores()["model"])
     assert "kappa" in set(run.scores()["score"])
 
@@ -126,7 +126,7 @@ def test_a_chapter_is_run_after_those_that_it_needs(own_run, tmp_path):
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}),
                    folder / "14_mine.ipynb")  # fmt: skip
     assert chapters.chapter_graph(folder)["14_mine"] == {"07_results"}
-    assert chapters.run_report(own_run, chapters_dir=folder, only=["14"]) == {
+    assert chapters._run_report(own_run, chapters_dir=folder, only=["14"]) == {
         "14_mine": "executed"}  # fmt: skip
     executed = nbformat.read(chapters._executed_path(own_run, "14_mine"), 4)
     (shown,) = [one for cell in executed.cells for one in cell.get("outputs", [])]

@@ -20,9 +20,9 @@ from msd_genre.analysis.listeners import (
 from ..corpus.leaks import kept_songs, open_split
 from ..corpus.splits import artist_groups
 from ..workspace.artifacts import LYRICS, STORE
-from ..workspace.digests import value_digest
+from ..workspace.digests import _value_digest
 from ..workspace.extras import extra
-from ..workspace.registry import codes_of
+from ..workspace.registry import _codes_of
 from ..workspace.runs import Run
 
 # %% ../../nbs/api/analysis/06_cold_start.ipynb #85287590
@@ -220,9 +220,9 @@ def new_song_vectors(
     names = [", ".join(one) for one in fits]
     run.make("collaborative/new_songs", build, params={
         "settings": settings, "fits": names, "n_users": n_users, "seed": seed,
-        "learning": learning or {}, "songs": value_digest(songs.to_dict("list"))} | options,
+        "learning": learning or {}, "songs": _value_digest(songs.to_dict("list"))} | options,
         inputs=["collaborative/plays-matched", STORE, LYRICS],
-        code=[new_song_vectors, *codes_of(MODELS["baseline"]), *codes_of(MODELS["cnn"])],
+        code=[new_song_vectors, *_codes_of(MODELS["baseline"]), *_codes_of(MODELS["cnn"])],
     )  # fmt: skip
     read = {name: run.read(f"collaborative/new_songs/{name}.npy")
             for name in ("users", "songs", "true", "random", *names)}

@@ -19,11 +19,11 @@ from sklearn.preprocessing import StandardScaler
 from ..corpus.features import open_store
 from ..corpus.leaks import kept_songs
 from ..corpus.splits import artist_groups
-from ..datasets.musixmatch import guess_languages
+from ..datasets.musixmatch import _guess_languages
 from ..datasets.word_vectors import lyric_vectors
-from ..evaluation.comparison import artist_weights
+from ..evaluation.comparison import _artist_weights
 from ..workspace.artifacts import CATALOG, LYRIC_COUNTS, LYRIC_STEMS, LYRIC_VECTORS
-from ..workspace.digests import value_digest
+from ..workspace.digests import _value_digest
 from ..workspace.runs import Run
 
 # %% ../../nbs/api/analysis/01_embedding.ipynb #b34ecae2
@@ -214,7 +214,7 @@ def _retrieval_scores(
     """
     rows = []
     for view, table in songs.groupby("view"):
-        weights = artist_weights(table["artist"], n_boot, seed).astype(float)
+        weights = _artist_weights(table["artist"], n_boot, seed).astype(float)
         genres, once = table["genre"].to_numpy(str), np.ones((len(table), 1))
         for score in (name for name in songs if f"chance_{name}" in songs):
             values = table[score].to_numpy(float)
@@ -300,7 +300,7 @@ def _song_languages(
 ) -> pd.Series:  # track_id -> ISO 639 code, or "unknown"
     "Return the guessed language of each song's lyrics; unknown without lyrics, or with few words."
     with (store := open_store(run)).file:
-        guessed = guess_languages(run.read(LYRIC_COUNTS),
+        guessed = _guess_languages(run.read(LYRIC_COUNTS),
                                   run.read(LYRIC_STEMS)["word"].tolist())
         return pd.Series(np.where(guessed == "", "unknown", guessed), store.track_ids)
 
@@ -335,7 +335,7 @@ def make_retrieval(
     folders = sorted({folder for line in lines.values() for folder in line["folders"]})
     run.make(name, build, code=[make_retrieval], inputs=_inputs(folders), params={
         "lines": lines, "k": list(k), "n_boot": n_boot, "seed": seed, "reference": reference,
-        "given": {one: value_digest(space.to_dict("list")) for one, space in given.items()}})
+        "given": {one: _value_digest(space.to_dict("list")) for one, space in given.items()}})
     return run.read(name)
 
 # %% ../../nbs/api/analysis/01_embedding.ipynb #5c4b470f

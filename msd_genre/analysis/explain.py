@@ -16,14 +16,14 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from ..corpus.features import open_store
-from ..datasets.word_vectors import word_weights
+from ..datasets.word_vectors import _word_weights
 from ..models.inputs import Plan, Songs, load_songs
 from ..models.training import open_trained, predict
 from msd_genre.workspace.artifacts import (
     CATALOG, LYRIC_COUNTS, LYRIC_STEMS, LYRIC_VECTORS, LYRICS, SPLIT, STORE,
 )  # fmt: skip
 from ..workspace.extras import extra
-from ..workspace.runs import Run, report_command
+from ..workspace.runs import Run, _report_command
 
 # %% ../../nbs/api/analysis/03_explain.ipynb #1b070a09
 with extra("networks"):
@@ -143,7 +143,7 @@ def _completeness_error(
 
 # %% ../../nbs/api/analysis/03_explain.ipynb #395b082c
 def _word_attributions(
-    weights: np.ndarray,  # (n_stems,) of the song's words, `lyrics.word_weights`
+    weights: np.ndarray,  # (n_stems,) of the song's words, `lyrics._word_weights`
     reference: np.ndarray,  # (n_stems,) those that the reference stands for
     vectors: np.ndarray,  # (n_stems, d) of the stems
     gradient: np.ndarray,  # (d,) mean gradient on the way, of `_integrated_gradients`
@@ -298,7 +298,7 @@ def _open_network(
     names = {field.name for field in fields(Plan)}
     if "model" not in known or set(known) - names - {"backend"}:
         raise ExplainError(f"{folder} is not the training of a network by this version: train it "
-                           f"again with `{shlex.join(report_command(run.dir))}`, or name another")
+                           f"again with `{shlex.join(_report_command(run.dir))}`, or name another")
     plan = Plan(**{name: value for name, value in known.items() if name in names})
     return _Network(open_trained(run, folder.removeprefix("models/")).load(), plan,
                     load_songs(run, plan))
@@ -363,9 +363,9 @@ def _lyric_words(
         vectors = run.read(LYRIC_VECTORS)
         deviation = np.array((songs.scale or {}).get("lyrics", [0, 1])[1], float)
         train, weighting = np.unique(songs.rows["train"]), str(network.plan.weighting)
-        learnt = word_weights(counts[place[train]], weighting, songs.idf)
+        learnt = _word_weights(counts[place[train]], weighting, songs.idf)
         usual = np.asarray(learnt.mean(axis=0)).ravel()
-        own = word_weights(counts[place[rows]], weighting, songs.idf).toarray()
+        own = _word_weights(counts[place[rows]], weighting, songs.idf).toarray()
         added = [_word_attributions(weights, usual, vectors, gradient, deviation)
                  for weights, gradient in zip(own, gradients["lyrics"], strict=True)]
     for row, attribution in zip(rows, added, strict=bool(len(added))):  # none: it takes no words

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from ..corpus.catalog import _make_mismatches, data_layout
 from ..datasets.plays import PlayMatrix, play_matrix, read_triplets, read_unique_tracks
-from ..evaluation.comparison import artist_weights
+from ..evaluation.comparison import _artist_weights
 from ..files.layout import _require
 from ..workspace.extras import extra
 from ..workspace.runs import Run
@@ -381,7 +381,7 @@ def _bounds(drawn: np.ndarray) -> np.ndarray:  # (..., n_boot) -> (2, ...)
 
 def _drawn_means(values: np.ndarray) -> np.ndarray:  # (n, scores) -> (scores, n_boot)
     "Return means over users drawn with replacement, the same draws for the same number of users."
-    return values.T @ artist_weights(pd.Series(range(len(values))), 1000, seed=0) / len(values)
+    return values.T @ _artist_weights(pd.Series(range(len(values))), 1000, seed=0) / len(values)
 
 
 def score_rankers(
@@ -486,7 +486,7 @@ def neighbour_scores(
     if k < 1:
         raise CollaborativeError("all songs are by one artist: none has a neighbour")
     drawn = np.random.default_rng(0).normal(size=(len(codes), 16))
-    weights = artist_weights(pd.Series(codes), 1000, seed=0).astype(float)
+    weights = _artist_weights(pd.Series(codes), 1000, seed=0).astype(float)
     rows = []
     for name, vectors in (spaces | {"any songs": drawn}).items():
         places = nearest(vectors, k, groups=codes)[0]

@@ -26,10 +26,10 @@ from ..corpus.leaks import kept_songs, open_split
 from ..corpus.splits import artist_groups
 from ..datasets.plays import bin_edges, play_bins
 from ..datasets.word_vectors import lyric_vectors
-from ..evaluation.comparison import artist_weights
+from ..evaluation.comparison import _artist_weights
 from ..workspace.artifacts import CATALOG, LYRICS, LYRIC_COUNTS, LYRIC_VECTORS, SPLIT, STORE
 from ..workspace.extras import extra
-from ..workspace.registry import codes_of
+from ..workspace.registry import _codes_of
 from ..workspace.runs import Run
 
 # %% ../../nbs/api/analysis/04_popularity.ipynb #4357af8f
@@ -206,7 +206,7 @@ def score_guesses(
     artists: np.ndarray,  # (n,)
 ) -> pd.DataFrame:  # model, score ("rank correlation"), value, low, high, songs, artists
     "Return the rank correlation of each prediction with its interval, the highest first."
-    weights = artist_weights(pd.Series(artists), n_boot=1000, seed=0)
+    weights = _artist_weights(pd.Series(artists), n_boot=1000, seed=0)
     rows = [(name, "rank correlation", _rank_correlation(values, guess)[0],
              _rank_correlation(values, guess, weights)) for name, guess in guesses.items()]
     return _table(rows, artists).sort_values("value", ascending=False, kind="stable",
@@ -302,7 +302,7 @@ def score_bins(
     The last model is `one answer` for all: of what was learnt from, the largest bin for the
     accuracy, the middle one for the distance.
     """
-    weights, rows = artist_weights(pd.Series(artists), n_boot=1000, seed=0), []
+    weights, rows = _artist_weights(pd.Series(artists), n_boot=1000, seed=0), []
     share = weights / weights.sum(axis=0)
     learnt = bins if learnt is None else learnt
     each: dict[str, tuple] = {
@@ -383,7 +383,7 @@ def train_on_bins(
         "n_bins": n_bins, "protocol": protocol, "fold": fold, "seed": seed, "epochs": epochs,
         "batch_size": batch_size, "learning_rate": learning_rate},
         inputs=[CATALOG, SPLIT, STORE, LYRICS],
-        code=[train_on_bins, *codes_of(MODELS["cnn"])])  # fmt: skip
+        code=[train_on_bins, *_codes_of(MODELS["cnn"])])  # fmt: skip
     return name
 
 # %% ../../nbs/api/analysis/04_popularity.ipynb #c526ea24

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from .scan import scan_songs, song_files
+from .scan import _scan_songs, song_files
 from ..datasets.labels import LABELS, known_genres, label_source, read_labels, weak_labels
 from ..datasets.musixmatch import read_counts, read_reverse_mapping
 from ..datasets.plays import play_counts, read_mismatches
 from ..files.layout import Layout, _require, find_layout
 from ..workspace.artifacts import CATALOG
-from ..workspace.digests import value_digest
+from ..workspace.digests import _value_digest
 from ..workspace.paths import SourceError
 from ..workspace.runs import Run, _write_json
 
@@ -222,7 +222,7 @@ def _fingerprint(
 ) -> str:  # 16 hexadecimal digits
     "Return a digest of the raw data: song files by relative path and size, texts by content."
     texts = {path.name: run.file_digest(path) for path in layout.text_files()}
-    return value_digest([songs, texts])[:16]
+    return _value_digest([songs, texts])[:16]
 
 
 def _data_changed(
@@ -245,7 +245,7 @@ def build_catalog(
     layout, options = data_layout(run), _catalog_options(run.params.get("catalog", {}))
     run.record(fictional=(layout.folder / "demo.json").is_file())
     weak = options["labels"] == "artist_terms"
-    scan_songs(run, layout, weak, workers, scheduler)
+    _scan_songs(run, layout, weak, workers, scheduler)
     made = {"songs": "songs"}
     if weak:
         run.record(labels={"source": "artist_terms", "file": None})

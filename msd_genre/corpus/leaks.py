@@ -19,7 +19,7 @@ from msd_genre.corpus.splits import (
     recording_groups,
 )  # fmt: skip
 from ..workspace.artifacts import SPLIT
-from ..workspace.runs import Run, report_command
+from ..workspace.runs import Run, _report_command
 
 # %% ../../nbs/api/corpus/05_leaks.ipynb #cb1940a7
 def genre_parts(
@@ -129,7 +129,7 @@ def open_split(
     Raises `SplitError` with the splits that there are, and `LeakError`; both name the command that
     rebuilds the split of this run.
     """
-    split, command = run.split(), f"`{shlex.join(report_command(run.dir))}`"
+    split, command = run.split(), f"`{shlex.join(_report_command(run.dir))}`"
     chosen = split[(split.protocol == protocol) & (split.fold == fold)].reset_index(drop=True)
     if chosen.empty:
         there = split[["protocol", "fold"]].drop_duplicates().itertuples(index=False)

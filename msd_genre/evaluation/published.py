@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OTHER_PROJECT', 'POPULARITY', 'LISTENERS', 'genre_counts', 'majority_share', 'funnel', 'grid_history', 'scores',
-           'unseen_scores', 'unseen_table', 'embedding_points', 'artist_overlap']
+           'unseen_table', 'embedding_points', 'artist_overlap']
 
 # %% ../../nbs/api/evaluation/04_published.ipynb #90953860
 import json
@@ -82,7 +82,7 @@ def scores() -> pd.DataFrame:  # model, score, value, low, high, part, claimed, 
     return pd.concat([table, majority], ignore_index=True)
 
 # %% ../../nbs/api/evaluation/04_published.ipynb #7d1c0a52
-def unseen_scores() -> pd.DataFrame:  # one row per set of labels and model
+def _unseen_scores() -> pd.DataFrame:  # one row per set of labels and model
     """Return this project's recorded scores on songs that it never had.
 
     Columns: labels, songs, artists, genres, protocol, folds, seed, model, macro_f1, accuracy and
@@ -94,8 +94,8 @@ def unseen_scores() -> pd.DataFrame:  # one row per set of labels and model
 def unseen_table(
     models: list[str],  # names as in the column `model`
 ) -> pd.DataFrame:  # labels, songs, model, macro-F1, accuracy, macro-F1 of unseen artists; texts
-    "Return `unseen_scores` of some models for display, each score with its interval."
-    rows = unseen_scores().query("model in @models")
+    "Return `_unseen_scores` of some models for display, each score with its interval."
+    rows = _unseen_scores().query("model in @models")
     interval = "{:.2f} [{:.2f}, {:.2f}]".format
     return pd.DataFrame({
         "labels": rows["labels"], "songs": rows["songs"].map("{:,}".format), "model": rows["model"],

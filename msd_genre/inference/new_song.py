@@ -23,13 +23,13 @@ from ..corpus.catalog import data_layout
 from ..corpus.features import open_store
 from ..files.song_file import read_song
 from ..files.song_schema import Segments, Song, SongError
-from ..files.song_sources import open_places
-from .index import Space, nearest_songs, open_space
+from ..files.song_sources import _open_places
+from .index import Space, _nearest_songs, open_space
 from msd_genre.inference.predictor import (
     Predictor, _one_song, _stored_songs, open_exported, open_predictor,
 )  # fmt: skip
 from ..workspace.artifacts import LYRIC_COUNTS
-from ..workspace.runs import Run, open_run, report_command
+from ..workspace.runs import Run, open_run, _report_command
 
 # %% ../../nbs/api/inference/04_new_song.ipynb #9a23ac91
 class NewSongError(ValueError):
@@ -156,7 +156,7 @@ def sound_of_track(
     layout = data_layout(run)
     if (layout.folder / path).is_file():
         return _sound(read_song(layout.folder / path))
-    for place in open_places(layout.songs, run.params.get("data", {}).get("storage_options")):
+    for place in _open_places(layout.songs, run.params.get("data", {}).get("storage_options")):
         contents = place.stream() if place.streams else ((file, None) for file in place.files())
         for file, content in contents:
             if file.track_id == track_id:
@@ -175,7 +175,7 @@ class _Answer:
     name: str  # of the song
     genres: pd.Series  # genre -> probability, the largest first
     vector: np.ndarray  # (d,) place in the network's space
-    nearest: pd.DataFrame | None  # as `neighbours.nearest_songs`; None: there is no run to search
+    nearest: pd.DataFrame | None  # as `neighbours._nearest_songs`; None: there is no run to search
     place: tuple[float, float] | None  # on the map; None: there is none
     notes: list[str]  # what was missing, and what is an approximation
 
@@ -238,7 +238,7 @@ def judge(
     near = place = None
     if space is not None:
         own = np.flatnonzero(space.songs["track_id"].to_numpy() == sound.track_id).tolist()
-        near = nearest_songs(space, vectors[0], raw.summary[0], counts, k, own)
+        near = _nearest_songs(space, vectors[0], raw.summary[0], counts, k, own)
         if places is not None and len(on := places[places["track_id"] != sound.track_id]):
             rows = pd.Index(space.songs["track_id"]).get_indexer(on["track_id"])
             place = _place_on_map(vectors[0], space.vectors[rows], on[["x", "y"]].to_numpy())
@@ -286,7 +286,7 @@ def predict(
     if places is None:
         mapped = ", ".join(sorted(path.stem for path in (run.dir / "maps").glob("*.parquet")))
         other = f"but of {mapped}" if mapped else (
-            f"nor of another network: `{shlex.join(report_command(run.dir))}` makes maps/")
+            f"nor of another network: `{shlex.join(_report_command(run.dir))}` makes maps/")
         answer.notes.append(
             f"no place on a map: {run.dir.name} has none of {predictor.name}, {other}")
     return answer

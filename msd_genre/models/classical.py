@@ -28,12 +28,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from ..corpus.features import _statistic_names, load_statistics, open_store
+from ..corpus.features import _statistic_names, _load_statistics, open_store
 from ..corpus.leaks import _check_fitted, kept_songs, open_split, thin
 from ..corpus.splits import artist_groups, expand, training_folder
-from ..datasets.musixmatch import guess_languages
+from ..datasets.musixmatch import _guess_languages
 from ..workspace.artifacts import CATALOG, LYRICS, LYRIC_COUNTS, LYRIC_STEMS, SPLIT, STORE
-from ..workspace.registry import Registry, codes_of
+from ..workspace.registry import Registry, _codes_of
 from ..workspace.runs import Run, _write_json
 
 # %% ../../nbs/api/models/06_classical.ipynb #a570a650
@@ -92,7 +92,7 @@ def load_songs(
     return _Songs(
         np.asarray(track_ids), facts["genre"].to_numpy(str),
         artist_groups(songs).loc[track_ids].to_numpy(str),
-        facts["year"].to_numpy(float, na_value=np.nan), load_statistics(store, songs, rows),
+        facts["year"].to_numpy(float, na_value=np.nan), _load_statistics(store, songs, rows),
         run.read(LYRIC_COUNTS)[rows],
     )  # fmt: skip
 
@@ -174,7 +174,7 @@ def _facts(run: Run, songs: _Songs) -> pd.DataFrame:
     "Decade and language of each song, as words; unknown is one of them."
     decades = np.where(np.isnan(songs.years), "unknown", (songs.years // 10 * 10).astype(str))
     words = run.read(LYRIC_STEMS)["word"].tolist()
-    guessed = guess_languages(songs.counts, words)
+    guessed = _guess_languages(songs.counts, words)
     languages = np.where(guessed == "", "unknown", guessed)
     return pd.DataFrame({"decade": decades, "language": languages})
 
@@ -308,7 +308,7 @@ def _fusion(task: _Task, songs: dict[str, _Songs], classes: np.ndarray) -> _Resu
 def _learn_estimator(task: _Task, songs: dict[str, _Songs], classes: np.ndarray) -> _Result:
     estimator = clone(BASELINES[task.name].estimator)
     if estimator.get_params().get("random_state", 0) is None:
-        estimator.set_params(random_state=task.seed)
+        estimator._set_params(random_state=task.seed)
     return _select(task, songs, [estimator])
 
 
@@ -382,5 +382,5 @@ def train_classical(
         training_folder(task.label, protocol, fold, task.seed), partial(_build, task),
         params=params | {"estimator": repr(used[0].estimator)},
         inputs=[CATALOG, SPLIT, STORE, LYRICS],
-        code=[train_classical, *(code for one in used for code in codes_of(one))],
+        code=[train_classical, *(code for one in used for code in _codes_of(one))],
     )  # fmt: skip

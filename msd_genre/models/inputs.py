@@ -21,15 +21,15 @@ from sklearn.preprocessing import normalize
 
 from ..corpus.catalog import kept
 from msd_genre.corpus.features import (
-    _FRAMES, FeatureError, Store, _statistic_names, load_statistics, open_store,
+    _FRAMES, FeatureError, Store, _statistic_names, _load_statistics, open_store,
 )  # fmt: skip
 from ..corpus.leaks import _check_fitted, open_split, thin
 from ..corpus.splits import expand, training_folder
-from ..datasets.word_vectors import WEIGHTINGS, fit_idf, lyric_vectors, word_weights
+from ..datasets.word_vectors import WEIGHTINGS, fit_idf, lyric_vectors, _word_weights
 from .networks import _PARTS, _SERIES, _input_names, _resolve
 from ..workspace.artifacts import LYRIC_COUNTS, LYRIC_VECTORS
 from ..workspace.extras import extra
-from ..workspace.runs import Run, report_command
+from ..workspace.runs import Run, _report_command
 
 # %% ../../nbs/api/models/03_inputs.ipynb #abfba5b1
 with extra("networks"):
@@ -83,7 +83,7 @@ def _word_inputs(
     if weighting == "tfidf":
         counts = counts.astype(float)  # a copy
         counts.data = 1 + np.log(counts.data)
-    weights = normalize(word_weights(counts, weighting, idf)) * np.sqrt(len(_statistic_names()))
+    weights = normalize(_word_weights(counts, weighting, idf)) * np.sqrt(len(_statistic_names()))
     return weights.astype(np.float32).toarray()
 
 
@@ -128,7 +128,7 @@ def _load_inputs(
     for another store.
     """
     store = open_store(run)
-    counts, command = run.read(LYRIC_COUNTS), shlex.join(report_command(run.dir))
+    counts, command = run.read(LYRIC_COUNTS), shlex.join(_report_command(run.dir))
     if counts.shape[0] != store.n:
         raise TrainingError(
             f"lyrics/counts.npz has {counts.shape[0]} songs, the feature store has {store.n}; "
@@ -143,7 +143,7 @@ def _load_inputs(
         ) from error
     songs = kept(run.catalog())
     if set(names) & {one for one in _PARTS if one.endswith("_statistics")}:
-        statistics = load_statistics(store, songs, rows)
+        statistics = _load_statistics(store, songs, rows)
     inputs: dict[str, Any] = {}  # arrays, or `_StoredRows`, which is indexed like an array
     for name in names:
         if name in ("chroma", "timbre"):

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from msd_genre.models.fused import (
-    _LOSS, FusedProgram, NotFiniteError, _fallback_reason, _fused_program,
+    _LOSS, _FusedProgram, NotFiniteError, _fallback_reason, _fused_program,
 )  # fmt: skip
 from msd_genre.models.inputs import (
     _OPTIMIZERS, Plan, Songs, TrainingError, _Batches, _epoch_order, load_songs,
@@ -27,7 +27,7 @@ from msd_genre.models.inputs import (
 from .networks import MODELS, build_model, default_sizes
 from ..workspace.artifacts import CATALOG, LYRICS, SPLIT, STORE
 from ..workspace.extras import extra
-from ..workspace.registry import codes_of
+from ..workspace.registry import _codes_of
 from ..workspace.runs import Run, _remove, _write_json
 
 # %% ../../nbs/api/models/04_training.ipynb #f9daf75c
@@ -98,7 +98,7 @@ def _load_state(model: keras.Model, scratch: Path) -> list[dict]:
 # %% ../../nbs/api/models/04_training.ipynb #fc756f81
 def _fit_epoch(
     model: keras.Model,
-    program: FusedProgram | None,  # None: Keras trains
+    program: _FusedProgram | None,  # None: Keras trains
     songs: Songs,
     plan: Plan,
     epoch: int,  # from 0
@@ -363,6 +363,6 @@ def train(
         partial(_build, run, plan, verbose),
         params=params | {"tag": plan.tag},
         inputs=[CATALOG, SPLIT, STORE, LYRICS],
-        code=[train, *codes_of(MODELS[plan.model])],
+        code=[train, *_codes_of(MODELS[plan.model])],
     )
     return open_trained(run, plan.name)

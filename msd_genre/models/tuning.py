@@ -22,7 +22,7 @@ from .networks import MODELS
 from .training import _compile_model, fit, predict
 from ..workspace.artifacts import CATALOG, LYRICS, SPLIT, STORE
 from ..workspace.extras import extra
-from ..workspace.registry import codes_of
+from ..workspace.registry import _codes_of
 from ..workspace.runs import Run, _remove
 
 # %% ../../nbs/api/models/05_tuning.ipynb #bd21e8b2
@@ -157,7 +157,7 @@ def search(
               "space": {key: [type(value).__name__, *value] for key, value in space.items()}}
     run.make(name, partial(_search, run, name, plan, space, n_trials), params=params,
              inputs=[CATALOG, SPLIT, STORE, LYRICS],
-             code=[search, *codes_of(MODELS[plan.model])])
+             code=[search, *_codes_of(MODELS[plan.model])])
     return run.read(name)
 
 

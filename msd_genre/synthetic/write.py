@@ -28,7 +28,7 @@ from msd_genre.synthetic.plan import (
 from msd_genre.synthetic.songs import (
     _make_artist, _make_song, _title, _Words, make_lyrics, word_frequencies,
 )  # fmt: skip
-from ..workspace.digests import code_digest, value_digest
+from ..workspace.digests import code_digest, _value_digest
 from ..workspace.runs import _remove, _write_json
 
 # %% ../../nbs/api/synthetic/05_write.ipynb #d769c4a8
@@ -276,7 +276,7 @@ def write_demo(
     folder = Path(folder).expanduser()
     record = {
         "fictional": True, "n_songs": n_songs, "n_listeners": n_listeners, "seed": seed,
-        "parameters": value_digest(asdict(parameters)), "code": code_digest(write_demo),
+        "parameters": _value_digest(asdict(parameters)), "code": code_digest(write_demo),
     }
     if _recorded(folder) == record:
         return folder

@@ -70,7 +70,7 @@ def test_shards_hold_every_song_once_with_its_own_values(built, demo_corpus):
 
 def test_a_shard_ends_where_the_ids_say_so_that_one_more_song_changes_one_shard():
     recipe = scan._Recipe(300, 0, 8, False, "")
-    files = [(song_sources.SongFile(f"TR{n:016X}.h5", 1, ""),) for n in range(400)]
+    files = [(song_sources._SongFile(f"TR{n:016X}.h5", 1, ""),) for n in range(400)]
     names = [[recipe.name([f for (f,) in shard]) for shard in scan._split(some, recipe)]
              for some in (files, files[:200] + files[201:])]
     assert len(set(names[0]) - set(names[1])) == 1

@@ -550,7 +550,7 @@ def test_the_advice_on_a_split_is_the_command_that_makes_this_run(demo_songs):
     "Its own parameter file, folder of songs, run folder and settings: not those of the demo."
     from msd_genre.corpus.features import FeatureError
 
-    command = f"`{shlex.join(runs.report_command(demo_songs.dir))}`"
+    command = f"`{shlex.join(runs._report_command(demo_songs.dir))}`"
     for option in ("report mine.yaml", "--run-dir", f"--data {demo_songs.dir.parent}", "--set"):
         assert option in command
     split = demo_songs.dir / "split.parquet"

@@ -11,18 +11,18 @@ from sklearn.feature_extraction.text import TfidfTransformer
 
 from msd_genre.datasets.musixmatch import (
     LyricError,
-    guess_languages,
+    _guess_languages,
     read_counts,
     read_reverse_mapping,
 )  # fmt: skip
 from msd_genre.datasets.word_vectors import (
     WEIGHTINGS,
+    _word_weights,
     coverage,
     fit_idf,
     load_vectors,
     lyric_vectors,
     stem_vectors,
-    word_weights,
 )  # fmt: skip
 from msd_genre.files.text import _SET_ASIDE
 from msd_genre.workspace.paths import SourceError
@@ -354,14 +354,14 @@ def test_weights_by_the_formulas(counts):
         "inverse": inverse / inverse.sum(axis=1, keepdims=True),
     }
     for name, weights in expected.items():
-        assert np.allclose(word_weights(counts, name).toarray(), weights, rtol=1e-14)
+        assert np.allclose(_word_weights(counts, name).toarray(), weights, rtol=1e-14)
 
 
 def test_tfidf_is_that_of_scikit_learn(counts):
     train = counts[:20]
     other = TfidfTransformer(norm="l1", smooth_idf=True).fit(train)
     assert np.allclose(fit_idf(train), other.idf_, rtol=1e-14)
-    weights = word_weights(counts, "tfidf", fit_idf(train))
+    weights = _word_weights(counts, "tfidf", fit_idf(train))
     assert np.allclose(weights.toarray(), other.transform(counts).toarray(), rtol=1e-12)
 
 
@@ -371,7 +371,7 @@ def test_a_vector_is_the_weighted_sum_of_its_words(counts, weighting):
     idf = fit_idf(counts)
     vectors = lyric_vectors(counts, matrix, weighting, idf)
     assert vectors.shape == (30, 5) and vectors.dtype == np.float32
-    weights = word_weights(counts, weighting, idf).toarray()
+    weights = _word_weights(counts, weighting, idf).toarray()
     slow = [sum(w * v for w, v in zip(row, matrix, strict=True)) for row in weights]
     assert np.allclose(vectors, slow, atol=1e-5)
 
@@ -392,15 +392,15 @@ def test_songs_without_words_and_stored_zeros(counts):
 def test_the_counts_are_left_as_they_were(counts):
     before = counts.copy()
     for weighting in WEIGHTINGS:
-        word_weights(counts, weighting, fit_idf(counts))
+        _word_weights(counts, weighting, fit_idf(counts))
     assert (counts != before).nnz == 0 and counts.dtype == before.dtype
 
 
 def test_weightings_and_shapes_that_do_not_fit(counts):
     with pytest.raises(LyricError, match="'mean', expected fraction, count, inverse, tfidf"):
-        word_weights(counts, "mean")
+        _word_weights(counts, "mean")
     with pytest.raises(LyricError, match="needs `idf=fit_idf"):
-        word_weights(counts, "tfidf")
+        _word_weights(counts, "tfidf")
     with pytest.raises(LyricError, match="counts of 12 stems, but vectors of 7"):
         lyric_vectors(counts, np.zeros((7, 3)))
 
@@ -436,18 +436,18 @@ def bags(verses):
 
 def test_languages_of_verses():
     counts, words = bags(VERSES.values())
-    assert guess_languages(counts, words).tolist() == list(VERSES)
-    assert guess_languages(counts * 7, words).tolist() == list(VERSES), "how often says nothing"
-    assert guess_languages(counts[::-1], words).tolist() == list(VERSES)[::-1]
+    assert _guess_languages(counts, words).tolist() == list(VERSES)
+    assert _guess_languages(counts * 7, words).tolist() == list(VERSES), "how often says nothing"
+    assert _guess_languages(counts[::-1], words).tolist() == list(VERSES)[::-1]
 
 
 def test_no_guess_from_few_words_or_none():
     counts, words = bags(["the night is young", "la la la", VERSES["en"]])
-    assert guess_languages(counts, words).tolist() == ["", "", "en"]
-    assert guess_languages(counts, words, least_words=4).tolist() == ["en", "", "en"]
+    assert _guess_languages(counts, words).tolist() == ["", "", "en"]
+    assert _guess_languages(counts, words, least_words=4).tolist() == ["en", "", "en"]
     empty = sparse.csr_array((2, len(words)), dtype=np.int32)
-    assert guess_languages(empty, words, least_words=0).tolist() == ["", ""]
-    assert guess_languages(empty[:0], words).tolist() == []
+    assert _guess_languages(empty, words, least_words=0).tolist() == ["", ""]
+    assert _guess_languages(empty[:0], words).tolist() == []
 
 
 def test_stored_zeros_are_no_words_and_the_counts_are_left_as_they_were():
@@ -455,7 +455,7 @@ def test_stored_zeros_are_no_words_and_the_counts_are_left_as_they_were():
     zeros = counts.copy()
     zeros.data[: zeros.indptr[1]] = 0
     before = zeros.copy()
-    assert guess_languages(zeros, words).tolist() == ["", "de"]
+    assert _guess_languages(zeros, words).tolist() == ["", "de"]
     assert np.array_equal(zeros.data, before.data)
     assert np.array_equal(zeros.indptr, before.indptr)
 
@@ -463,7 +463,7 @@ def test_stored_zeros_are_no_words_and_the_counts_are_left_as_they_were():
 def test_counts_and_words_that_do_not_fit():
     counts, words = bags(VERSES.values())
     with pytest.raises(LyricError, match=f"counts of {len(words)} stems, but {len(words) - 1} wor"):
-        guess_languages(counts, words[1:])
+        _guess_languages(counts, words[1:])
 
 
 COMMON = {  # words that one of these languages alone has, of its most frequent ones
@@ -489,7 +489,7 @@ def test_languages_of_real_songs_are_those_of_their_common_words(real_msd):
     first, second = -np.sort(-found, axis=1)[:, :2].T
     clear = (first > 0.3) & (first > 2 * second)
     expected = np.array(list(COMMON))[found.argmax(axis=1)]
-    guessed = guess_languages(lyrics.counts, words)
+    guessed = _guess_languages(lyrics.counts, words)
     for language in COMMON:
         chosen = clear & (expected == language)
         assert chosen.sum() > 50 and (guessed[chosen] == language).mean() > 0.98

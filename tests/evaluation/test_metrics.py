@@ -116,7 +116,7 @@ def test_a_genre_without_a_song_is_left_out_but_answering_it_costs(predictions):
 
 
 def test_each_resample_equals_scikit_learn_with_sample_weight(predictions, artists):
-    weights = comparison.artist_weights(predictions.track_id.map(artists), 40, seed=0)
+    weights = comparison._artist_weights(predictions.track_id.map(artists), 40, seed=0)
     drawn = comparison._weighted_scores(predictions, weights)
     for i in range(weights.shape[1]):
         expected = reference_scores(predictions, weights[:, i].astype(float))
@@ -140,7 +140,7 @@ def test_a_weight_is_a_number_of_rows(predictions):
 
 
 def test_artists_are_drawn_whole_and_as_many_as_there_are(artists):
-    weights = pd.DataFrame(comparison.artist_weights(artists, 50, seed=3), index=artists)
+    weights = pd.DataFrame(comparison._artist_weights(artists, 50, seed=3), index=artists)
     by_artist = weights.groupby(level=0)
     assert (by_artist.nunique() == 1).all(axis=None)
     assert (by_artist.first().sum() == artists.nunique()).all()
@@ -163,7 +163,7 @@ def test_intervals_hold_their_point_and_say_how_often_a_genre_was_missing(predic
     assert table.score.tolist() == list(metrics.SCORES)
     assert (table.low <= table.value).all() and (table.value <= table.high).all()
     assert (table.songs == 90).all() and (table.artists == artists.nunique()).all()
-    weights = comparison.artist_weights(predictions.track_id.map(artists), 500, seed=0)
+    weights = comparison._artist_weights(predictions.track_id.map(artists), 500, seed=0)
     genres = pd.get_dummies(predictions.genre).T.to_numpy(int) @ weights.astype(int)
     assert table.incomplete.iloc[0] == pytest.approx((genres == 0).any(axis=0).mean())
     narrow = comparison.score_intervals(predictions, artists, n_boot=500, level=0.5)
@@ -386,7 +386,7 @@ def test_the_interval_of_the_calibration_error_holds_its_value():
     rest = (1 - confidence) / 2
     table = invented(truth, np.c_[confidence, rest, rest])
     groups = pd.Series(range(600), table.track_id)
-    weights = comparison.artist_weights(groups, 300, 0)
+    weights = comparison._artist_weights(groups, 300, 0)
     row = comparison.score_intervals(table, groups, 300).set_index("score").loc["calibration_error"]
     assert row.low < row.value < row.high
     raw = comparison._weighted_scores(table, weights).calibration_error
@@ -433,7 +433,7 @@ def test_a_difference_is_that_of_the_scores_and_its_resamples_are_shared(predict
     assert b.difference.to_dict() == pytest.approx(expected, abs=1e-12)
     same = pair.query("model == 'same'")
     assert (same[["difference", "low", "high", "better"]] == 0).all(axis=None)
-    weights = comparison.artist_weights(predictions.track_id.map(artists), 100, seed=2)
+    weights = comparison._artist_weights(predictions.track_id.map(artists), 100, seed=2)
     drawn = [
         comparison._weighted_scores(t, weights, fill_absent=True) for t in (other, predictions)
     ]
@@ -476,7 +476,7 @@ def test_in_the_songs_own_mix_only_the_resamples_differ(predictions, artists):
 
 
 def test_each_resample_has_the_mix_whatever_it_drew(predictions, artists):
-    weights = comparison.artist_weights(predictions.track_id.map(artists), 30, seed=0)
+    weights = comparison._artist_weights(predictions.track_id.map(artists), 30, seed=0)
     drawn = comparison._weighted_scores(predictions, weights, mix=MIX)
     counts = predictions.genre.value_counts()
     for i in range(30):

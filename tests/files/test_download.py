@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from msd_genre import cli
 from msd_genre.files import download
-from msd_genre.files.download import FetchError, _read_downloads, fetch, list_offers
+from msd_genre.files.download import FetchError, _list_offers, _read_downloads, fetch
 from msd_genre.files.layout import find_layout
 
 QUICK = {"attempts": 3, "wait_s": 0.01, "stall_s": 0.3, "progress": False}
@@ -215,7 +215,7 @@ def test_it_goes_on_in_the_next_call_too(tmp_path, site, into):
     assert "broke off" in message and "3 attempts without progress" in message
     kept = partial(into)
     assert kept > 600_000
-    offers = list_offers(into, table(tmp_path, site)).set_index("name")
+    offers = _list_offers(into, table(tmp_path, site)).set_index("name")
     assert offers.loc["labels", "state"].startswith(f"0 of 1 files there; {CLS} partial: ")
     said = get(tmp_path, site, into)
     assert "partial" in said[0] and (into / CLS).read_bytes() == LABELS
@@ -608,7 +608,7 @@ def test_what_is_fetched_is_what_find_layout_finds(tmp_path):
     assert set(layout.files["lyrics"]) == {"train", "test", "reverse_mapping"}
     assert set(layout.triplets) == {"train"}
     assert set(layout.files["lists"]) == {"unique_tracks", "mismatches"}
-    assert set(list_offers(tmp_path)["state"]) == {"there"}
+    assert set(_list_offers(tmp_path)["state"]) == {"there"}
 
 
 def test_our_checks_know_the_real_files(real_msd):

@@ -18,13 +18,13 @@ from msd_genre.files import song_sources
 from msd_genre.files.song_file import read_song
 from msd_genre.files.song_schema import PlaceError, SongError, _song_bytes
 from msd_genre.files.song_sources import (
-    SongFile,
     _find_songs,
     _FolderPlace,
+    _open_places,
     _RemotePlace,
+    _SongFile,
     _TarPlace,
     _TarStream,
-    open_places,
 )  # fmt: skip
 from msd_genre.workspace.paths import SourceError
 
@@ -80,7 +80,7 @@ def ids(place):
 
 
 def test_a_tree_is_sorted_by_track_at_any_depth(whole):
-    (place,) = open_places(whole)
+    (place,) = _open_places(whole)
     files = place.files()
     assert isinstance(place, _FolderPlace) and not place.streams
     assert [file.track_id for file in files] == ids(place) == IDS
@@ -88,21 +88,21 @@ def test_a_tree_is_sorted_by_track_at_any_depth(whole):
         "TRA.h5", "data/B/TRB.h5", "data/A/Z/Z/TRC.h5", "data/TRD.h5",
     ]  # fmt: skip
     facts = (whole / "TRA.h5").stat()
-    assert files[0] == SongFile("TRA.h5", facts.st_size, str(facts.st_mtime_ns))
+    assert files[0] == _SongFile("TRA.h5", facts.st_size, str(facts.st_mtime_ns))
     assert _find_songs(whole) == [whole / file.path for file in files]
 
 
 def test_a_place_travels_and_its_address_may_be_relative(whole, monkeypatch):
     monkeypatch.chdir(whole.parent)
     for address in ("msd", "./msd/", "msd/data/..", whole):
-        (place,) = pickle.loads(pickle.dumps(open_places(address)))
+        (place,) = pickle.loads(pickle.dumps(_open_places(address)))
         assert ids(place) == IDS
     monkeypatch.chdir(whole)
-    assert [file.path for file in open_places(".")[0].files()][1] == "data/B/TRB.h5"
+    assert [file.path for file in _open_places(".")[0].files()][1] == "data/B/TRB.h5"
 
 
 def test_a_song_of_a_place_has_its_terms_if_asked_for(whole):
-    (place,) = open_places(whole)
+    (place,) = _open_places(whole)
     song = place.read(place.files()[0], terms=True)
     assert song.metadata["artist_terms"] == []
 
@@ -128,7 +128,7 @@ def test_a_song_by_a_link_is_the_song_that_it_leads_to(tree):
     assert files["TRE"].size == target.stat().st_size
     assert place.read(files["TRE"]).metadata["track_id"] == "TRE"
     for name, expected in (("TRNONE", "no such file"), ("TRSELF", "no file")):
-        assert files[name] == SongFile(f"{name}.h5")
+        assert files[name] == _SongFile(f"{name}.h5")
         with pytest.raises(SongError, match=expected):
             place.read(files[name])
 
@@ -175,7 +175,7 @@ def test_a_disk_that_fails_is_not_the_songs_fault(whole, monkeypatch):
     def fail(path):
         raise OSError(5, "Input/output error")
 
-    (place,) = open_places(whole)
+    (place,) = _open_places(whole)
     files = place.files()
     monkeypatch.setattr("pathlib.Path.read_bytes", fail)
     with pytest.raises(PlaceError, match="Input/output error"):
@@ -187,7 +187,7 @@ def test_no_songs_is_an_error_that_says_where_it_looked(tmp_path, address):
     (tmp_path / "empty/sub").mkdir(parents=True)
     (tmp_path / "empty/file.txt").touch()
     with pytest.raises(SourceError, match=f"below {tmp_path / address}.*MSD_GENRE_DATA"):
-        open_places(tmp_path / address)
+        _open_places(tmp_path / address)
     with pytest.raises(SourceError, match=f"below {tmp_path / address}.*MSD_GENRE_DATA"):
         _find_songs(tmp_path / address)
 
@@ -197,7 +197,7 @@ def test_no_songs_is_an_error_that_says_where_it_looked(tmp_path, address):
 
 def test_a_tar_is_read_in_any_order(whole, tmp_path):
     path = pack(whole, tmp_path / "songs.tar", "w")
-    (place,) = pickle.loads(pickle.dumps(open_places(path)))
+    (place,) = pickle.loads(pickle.dumps(_open_places(path)))
     with warnings.catch_warnings(action="error"):
         files = place.files()
     assert isinstance(place, _TarPlace) and not place.streams
@@ -217,7 +217,7 @@ def test_a_tar_is_read_in_any_order(whole, tmp_path):
 )
 def test_a_compressed_tar_is_a_stream(whole, tmp_path, name, mode):
     path = pack(whole, tmp_path / name, mode)
-    (place,) = pickle.loads(pickle.dumps(open_places(path)))
+    (place,) = pickle.loads(pickle.dumps(_open_places(path)))
     assert isinstance(place, _TarStream) and place.streams
     assert sorted(ids(place)) == IDS
     for file, content in place.stream():
@@ -227,7 +227,7 @@ def test_a_compressed_tar_is_a_stream(whole, tmp_path, name, mode):
 
 def test_what_an_archive_is_decides_and_not_its_name(whole, tmp_path):
     plain = pack(whole, tmp_path / "plain.tar.gz", "w")
-    assert sorted(ids(open_places(plain)[0])) == IDS
+    assert sorted(ids(_open_places(plain)[0])) == IDS
 
 
 def test_a_stream_forgets_what_it_has_given(whole, tmp_path):
@@ -241,7 +241,7 @@ def test_a_folder_of_archives_is_one_place_each(whole, tmp_path):
     pack(whole / "data", tmp_path / "B.tar.gz", "w:gz")
     pack(whole / "data", tmp_path / "A.tar", "w")
     (tmp_path / "unique_tracks.txt").touch()
-    first, second = open_places(tmp_path)
+    first, second = _open_places(tmp_path)
     assert first.address.endswith("A.tar") and second.address.endswith("B.tar.gz")
     assert ids(first) == sorted(ids(second)) == IDS[1:]
 
@@ -280,10 +280,10 @@ def test_no_tar_at_all(tmp_path):
     ):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(PlaceError, match=r"cannot read the archive .*a\.tar"):
-        open_places(tmp_path / "a.tar")[0].files()
+        _open_places(tmp_path / "a.tar")[0].files()
     for name in ("b.tar.gz", "c.tgz"):
         with pytest.raises(SongError, match="after 0 songs, the last none"):
-            list(open_places(tmp_path / name)[0].stream())
+            list(_open_places(tmp_path / name)[0].stream())
     with pytest.raises(PlaceError, match="after 0 songs"):
         list(_TarStream(str(tmp_path / "gone.tgz")).stream())
 
@@ -352,11 +352,11 @@ def impatient(monkeypatch):
 def test_songs_of_a_web_server(web):
     address, _ = web
     for given in (address, f"{address}/"):
-        (place,) = pickle.loads(pickle.dumps(open_places(given)))
+        (place,) = pickle.loads(pickle.dumps(_open_places(given)))
         assert isinstance(place, _RemotePlace) and not place.streams
         assert ids(place) == IDS
         assert [file.path for file in place.files()][2] == "data/A/Z/Z/TRC.h5"
-    (place,) = open_places(f"{address}/data")
+    (place,) = _open_places(f"{address}/data")
     assert [file.path for file in place.files()][1] == "A/Z/Z/TRC.h5"
 
 
@@ -381,7 +381,7 @@ def test_a_web_server_that_keeps_failing_is_not_the_songs_fault(web):
     with pytest.raises(PlaceError, match="tried 4 times"):
         place.read(file)
     with pytest.raises(PlaceError, match="cannot list"):
-        open_places(address)
+        _open_places(address)
 
 
 def test_a_page_that_fails_hides_no_songs(web, whole):
@@ -399,7 +399,7 @@ def test_a_page_that_fails_hides_no_songs(web, whole):
 def test_a_song_gone_from_the_web_is_set_aside_at_once(web):
     address, server = web
     with pytest.raises(SongError, match="no longer at"):
-        _RemotePlace(address).read(SongFile("data/TRX.h5"))
+        _RemotePlace(address).read(_SongFile("data/TRX.h5"))
     assert server.requests == 1
 
 
@@ -409,14 +409,14 @@ def test_archives_of_a_web_server_are_streams(web, whole, tmp_path):
     pack(whole, tmp_path / "up/B.tar.gz", "w:gz")
     pack(whole, tmp_path / "up/A.tar", "w")
     server.RequestHandlerClass = functools.partial(Handler, directory=str(tmp_path))
-    places = open_places(f"{address}/up")
+    places = _open_places(f"{address}/up")
     assert [type(place) for place in places] == [_TarStream, _TarStream]
     assert [place.address for place in places] == [f"{address}/up/A.tar", f"{address}/up/B.tar.gz"]
     assert all(sorted(ids(place)) == IDS for place in places)
-    (place,) = open_places(f"{address}/up/B.tar.gz")
+    (place,) = _open_places(f"{address}/up/B.tar.gz")
     assert sorted(ids(place)) == IDS
     with pytest.raises(SourceError, match="no song files"):
-        open_places(f"{address}/up/nothing")
+        _open_places(f"{address}/up/nothing")
 
 
 def test_a_large_archive_of_a_server_that_sends_no_parts(web, tmp_path):
@@ -458,7 +458,7 @@ def test_songs_of_an_object_store(whole):
         store.pipe_file(f"/msd/{path.relative_to(whole).as_posix()}", path.read_bytes())
     store.pipe_file("/msd/readme.txt", b"")
     try:
-        (place,) = open_places("memory://msd")
+        (place,) = _open_places("memory://msd")
         files = place.files()
         assert ids(place) == IDS and files[1].path == "data/B/TRB.h5"
         assert files[0].size == (whole / "TRA.h5").stat().st_size and files[0].changed
@@ -469,7 +469,7 @@ def test_songs_of_an_object_store(whole):
         with pytest.raises(SongError, match="no longer at memory://msd"):
             place.read(files[0])
         with pytest.raises(SourceError, match="no song files"):
-            open_places("memory://nothing")
+            _open_places("memory://nothing")
     finally:
         store.rm("/msd", recursive=True)
 
@@ -480,7 +480,7 @@ def test_a_protocol_without_its_library_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
     with pytest.raises(SourceError, match=r"Install s3fs.*pip install .*cloud"):
-        open_places("s3://bucket/msd")
+        _open_places("s3://bucket/msd")
     monkeypatch.undo()
     with pytest.raises(SourceError, match="Protocol not known: nosuch"):
-        open_places("nosuch://bucket")
+        _open_places("nosuch://bucket")

@@ -24,7 +24,7 @@ from msd_genre.models.inputs import TrainingError, _load_inputs
 from msd_genre.models.training import open_trained, train
 from msd_genre.workspace import digests
 from msd_genre.workspace.registry import RegistryError
-from msd_genre.workspace.runs import RunError, create_run, report_command, stale
+from msd_genre.workspace.runs import RunError, _report_command, create_run, stale
 
 GENRES = ["Jazz", "Metal", "Rock", "Vocal"]
 N_SONGS, N_FRAMES, N_STEMS = 300, 40, 12
@@ -283,7 +283,7 @@ def test_a_split_that_is_older_than_the_catalog_is_named(new_run):
 
 
 def test_songs_that_the_store_does_not_have_are_named(run):
-    command = shlex.join(report_command(run.dir))
+    command = shlex.join(_report_command(run.dir))
     with pytest.raises(TrainingError, match="1 tracks are not in the store, such as TRZ") as error:
         _load_inputs(run, np.array(["TRZZZ00128F0000000"]))
     assert f"run `{command}`" in str(error.value) and "split.parquet" in str(error.value)
@@ -294,7 +294,7 @@ def test_lyrics_of_another_store_are_named(new_run):
     sparse.save_npz(new_run.dir / "lyrics" / "counts.npz", counts[:7])
     with pytest.raises(TrainingError, match="7 songs, the feature store has 300") as error:
         _load_inputs(new_run, new_run.read("catalog.parquet").track_id[:2])
-    command = shlex.join(report_command(new_run.dir))
+    command = shlex.join(_report_command(new_run.dir))
     assert str(error.value).endswith(f"Delete lyrics/ in the run, then run `{command}`")
 
 

@@ -42,7 +42,8 @@ def make_run(folder, **chapters):
 
 
 def run_toys(folder, **chapters):
-    done = chapters_module.run_report(make_run(folder / "run", **chapters), (), folder / "chapters")
+    run = make_run(folder / "run", **chapters)
+    done = chapters_module._run_report(run, (), folder / "chapters")
     return list(done.values())
 
 
@@ -75,7 +76,7 @@ def test_what_did_not_change_is_reused_and_what_did_is_executed(finished, capsys
 def test_a_chapter_whose_artefact_is_gone_or_other_is_not_current(finished):
     run = make_run(finished / "run", **{"01_makes": {"n": 21}})
     run_toys(finished, **{"01_makes": {"n": 21}})
-    plan = chapters_module.plan_chapters(run, finished / "chapters")
+    plan = chapters_module._plan_chapters(run, finished / "chapters")
     assert not any(chapters_module._changes(chapter, run) for chapter in plan)
     kept = (run.dir / "n.json").read_bytes()
     (run.dir / "n.json").unlink()
@@ -91,7 +92,7 @@ def test_a_chapter_whose_artefact_is_gone_or_other_is_not_current(finished):
 def test_the_seed_of_the_run_and_the_text_of_a_chapter_count(finished, tmp_path):
     run_toys(finished)
     run = make_run(finished / "run")
-    alone = chapters_module.plan_chapters(run, finished / "chapters")[2]
+    alone = chapters_module._plan_chapters(run, finished / "chapters")[2]
     assert not chapters_module._changes(alone, run)
     other = create_run({"run": "toy", "seed": 6}, tmp_path / "other")
     assert chapters_module._changes(
@@ -131,7 +132,7 @@ def test_what_would_run_is_told_with_its_reason_and_nothing_is_written(finished,
 
     def what_would_run(run, **chosen):
         plan = chapters_module._choose_chapters(
-            chapters_module.plan_chapters(run, chapters), **chosen
+            chapters_module._plan_chapters(run, chapters), **chosen
         )
         return {one.name: chapters_module._changes(one, run) for one in plan}
 
@@ -151,29 +152,29 @@ def test_what_would_run_is_told_with_its_reason_and_nothing_is_written(finished,
 
 def test_chapters_are_chosen_by_number_or_name_and_others_are_left(finished, tmp_path):
     run = make_run(tmp_path / "run")
-    done = chapters_module.run_report(run, (), finished / "chapters", ["3", "01_makes"])
+    done = chapters_module._run_report(run, (), finished / "chapters", ["3", "01_makes"])
     assert list(done) == ["01_makes", "03_alone"]
-    done = chapters_module.run_report(run, (), finished / "chapters", start="02")
+    done = chapters_module._run_report(run, (), finished / "chapters", start="02")
     assert done == {"02_reads": "executed", "03_alone": "reused"}
-    done = chapters_module.run_report(run, (), finished / "chapters", before="02_reads")
+    done = chapters_module._run_report(run, (), finished / "chapters", before="02_reads")
     assert list(done) == ["01_makes"]
-    assert chapters_module.run_report(run, (), finished / "chapters", before="1") == {}
+    assert chapters_module._run_report(run, (), finished / "chapters", before="1") == {}
     with pytest.raises(parameters_module.ParameterError, match="no chapter '04'"):
-        chapters_module.run_report(run, (), finished / "chapters", ["04"])
+        chapters_module._run_report(run, (), finished / "chapters", ["04"])
 
 
 def test_a_single_chapter_that_fails_names_those_before_it_that_are_not_current(tmp_path):
     chapters = write_toys(tmp_path / "chapters")
     run = make_run(tmp_path / "run")
     with pytest.raises(chapters_module.ReportError) as failure:
-        chapters_module.run_report(run, (), chapters, ["02"])
+        chapters_module._run_report(run, (), chapters, ["02"])
     assert "no n.json in the run" in str(failure.value)
     assert "not current: 01_makes (it was not executed yet)" in str(failure.value)
     assert f"--run-dir {run.dir} --before 02` runs them" in str(failure.value)
-    chapters_module.run_report(run, (), chapters, ["01"])
+    chapters_module._run_report(run, (), chapters, ["01"])
     (run.dir / "n.json").write_text("no number")
     with pytest.raises(chapters_module.ReportError) as failure:
-        chapters_module.run_report(run, (), chapters, ["02"])
+        chapters_module._run_report(run, (), chapters, ["02"])
     assert "not current:" not in str(failure.value), "the chapter before it is not to blame"
 
 
@@ -182,7 +183,7 @@ def test_the_others_run_where_a_chapter_fails_if_they_are_to(tmp_path, capsys):
     write_chapter(chapters / "00_fails.ipynb", "1 / 0")
     run = make_run(tmp_path / "run", **{"03_alone": {"denominator": 0}})
     with pytest.raises(chapters_module.ReportError) as failure:
-        chapters_module.run_report(run, (), chapters, keep_going=True)
+        chapters_module._run_report(run, (), chapters, keep_going=True)
     for said in ("chapter 00_fails failed", "chapter 03_alone failed", "2 of 4 failed"):
         assert said in str(failure.value)
     assert printed(run, "02_reads") == "twice: 4\n"
@@ -234,7 +235,7 @@ def test_papermill_with_other_parameters_leaves_a_notice_in_the_notebook(tmp_pat
     (tmp_path / "settings.ini").touch()
     chapters = write_toys(tmp_path / "nbs" / "report")
     run = make_run(tmp_path / "runs" / "toy", **{"01_makes": {"n": 3}})
-    chapters_module.run_report(run, (), chapters, ["01"])
+    chapters_module._run_report(run, (), chapters, ["01"])
     for seed, n, notice in ((5, 3, ""), (5, 4, "    n = 3\n"), (6, 3, "    seed = 5\n")):
         out = run.dir / "chapters" / "by_hand.ipynb"
         papermill.execute_notebook(
@@ -259,7 +260,7 @@ def test_what_a_chapter_does_not_have_is_refused_before_anything_runs(tmp_path, 
     prepared = []
     run = create_run({"run": "toy", "seed": 1, "chapters": chapters}, tmp_path / "run")
     with pytest.raises(parameters_module.ParameterError) as refusal:
-        chapters_module.run_report(run, [("prepare", prepared.append)], tmp_path / "chapters")
+        chapters_module._run_report(run, [("prepare", prepared.append)], tmp_path / "chapters")
     assert message in str(refusal.value)
     assert not prepared and not (run.dir / "chapters").exists()
 
@@ -268,15 +269,15 @@ def test_a_chapter_without_parameters_or_kernel_is_refused(tmp_path):
     run = make_run(tmp_path / "run")
     path = write_chapter(tmp_path / "chapters" / "01_bare.ipynb", parameters="n = 1")
     with pytest.raises(chapters_module.ReportError, match="sets run_dir and seed, found n"):
-        chapters_module.plan_chapters(run, path.parent)
+        chapters_module._plan_chapters(run, path.parent)
     notebook = nbformat.read(path, 4)
     notebook.metadata = {}
     nbformat.write(notebook, path)
     with pytest.raises(chapters_module.ReportError, match=r"01_bare\.ipynb: No kernel name"):
-        chapters_module.plan_chapters(run, path.parent)
+        chapters_module._plan_chapters(run, path.parent)
     path.unlink()
     with pytest.raises(chapters_module.ReportError, match="no chapters in"):
-        chapters_module.plan_chapters(run, path.parent)
+        chapters_module._plan_chapters(run, path.parent)
 
 
 def test_a_chapter_that_is_not_python_is_named(tmp_path):
@@ -293,7 +294,7 @@ def test_steps_count_as_executed_when_they_make_something(tmp_path):
         return run.make("a.json", lambda path: path.write_text("1"))
 
     steps = [("makes", makes), ("outside", lambda run: True), ("nothing", lambda run: False)]
-    states = [list(chapters_module.run_report(run, steps, tmp_path / "chapters").values())[:3]
+    states = [list(chapters_module._run_report(run, steps, tmp_path / "chapters").values())[:3]
               for _ in range(2)]  # fmt: skip
     assert states == [["executed", "executed", "reused"], ["reused", "executed", "reused"]]
 
@@ -305,7 +306,7 @@ def test_a_failing_step_leaves_its_own_error(tmp_path, capsys):
         raise FileNotFoundError("no songs")
 
     with pytest.raises(FileNotFoundError, match="no songs"):
-        chapters_module.run_report(
+        chapters_module._run_report(
             make_run(tmp_path / "run"), [("catalog", fails)], tmp_path / "chapters"
         )
     assert capsys.readouterr().out.split() == ["[", "1/2]", "catalog", "failed"]
@@ -394,7 +395,7 @@ def declare(tmp_path, declared):
 def test_chapters_run_after_those_whose_artifacts_they_read(tmp_path):
     chapters = declare(tmp_path, "01_last: {reads: [catalog.parquet, n.csv], models: [02_first]}\n"
                                  "02_first: {writes: [n.csv]}")  # fmt: skip
-    plan = chapters_module.plan_chapters(make_run(tmp_path / "run"), chapters)
+    plan = chapters_module._plan_chapters(make_run(tmp_path / "run"), chapters)
     assert [one.name for one in plan] == ["02_first", "01_last", "03_alone"]
     assert chapters_module.chapter_graph(chapters)["01_last"] == {"02_first"}
 
@@ -406,7 +407,7 @@ def test_chapters_run_after_those_whose_artifacts_they_read(tmp_path):
 ])  # fmt: skip
 def test_chapters_that_cannot_be_ordered(tmp_path, declared, message):
     with pytest.raises(chapters_module.ReportError, match=message):
-        chapters_module.plan_chapters(make_run(tmp_path / "run"), declare(tmp_path, declared))
+        chapters_module._plan_chapters(make_run(tmp_path / "run"), declare(tmp_path, declared))
 
 
 OWN_MODEL = """
@@ -429,7 +430,7 @@ def test_a_chapter_follows_the_model_that_it_uses_in_a_module_of_the_run(tmp_pat
               "params_file": str(tmp_path / "own.yaml")}  # fmt: skip
 
     def report():
-        done = chapters_module.run_report(create_run(params, tmp_path / "run"), (), folder)
+        done = chapters_module._run_report(create_run(params, tmp_path / "run"), (), folder)
         return list(done.values())
 
     assert report() == ["executed", "executed"]
@@ -437,5 +438,5 @@ def test_a_chapter_follows_the_model_that_it_uses_in_a_module_of_the_run(tmp_pat
     source.write_text(OWN_MODEL.replace("return 1", "return 2"))
     run = create_run(params, tmp_path / "run")
     changes = [chapters_module._changes(one, run)
-               for one in chapters_module.plan_chapters(run, folder)]  # fmt: skip
+               for one in chapters_module._plan_chapters(run, folder)]  # fmt: skip
     assert changes == [["the model toy, which it uses, has changed"], []]

@@ -134,7 +134,7 @@ def test_a_network_of_ones_own_stands_beside_all_models(demo_run):
 
 def test_a_second_run_reuses_everything(demo_run):
     steps = [("catalog", catalog.build_catalog), ("features", features.build_store)]
-    again = chapters.run_report(runs.open_run(demo_run.dir), steps)
+    again = chapters._run_report(runs.open_run(demo_run.dir), steps)
     assert set(demo_run.states) == {"executed"}
     assert set(again.values()) == {"reused"}
 

@@ -118,12 +118,12 @@ def write_project(folder):
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory):
     run, nbs = write_project(tmp_path_factory.mktemp("project"))
-    return site_module.stage_site(run, nbs)
+    return site_module._stage_site(run, nbs)
 
 
 @pytest.fixture(scope="module")
 def site(staged, tmp_path_factory):
-    return preview.render_preview(staged, tmp_path_factory.mktemp("site") / "_site")
+    return preview._render_preview(staged, tmp_path_factory.mktemp("site") / "_site")
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_what_cannot_be_shown_is_refused_with_the_page(tmp_path):
         notebook.cells.append(cell)
         nbformat.write(notebook, run.dir / "chapters" / "01_songs.ipynb")
         with pytest.raises(chapters.ReportError) as refusal:
-            site_module.stage_site(run, nbs)
+            site_module._stage_site(run, nbs)
         assert str(refusal.value).startswith("report/01_songs.ipynb: ")
         assert message in str(refusal.value)
 
@@ -230,21 +230,21 @@ def test_what_cannot_be_shown_is_refused_with_the_page(tmp_path):
 def test_without_nbdev_the_notebooks_are_shown_as_they_are(tmp_path, monkeypatch):
     run, nbs = write_project(tmp_path)
     monkeypatch.setattr(site_module.importlib.util, "find_spec", lambda name: None)
-    staged = site_module.stage_site(run, nbs)
+    staged = site_module._stage_site(run, nbs)
     text = (staged / "api" / "cli.ipynb").read_text()
     assert "show_doc" not in text and "#| export" not in text and "default_exp" not in text
-    preview.render_preview(staged, tmp_path / "_site")
+    preview._render_preview(staged, tmp_path / "_site")
 
 
 def test_a_page_that_is_gone_leaves_the_site(tmp_path):
     run, nbs = write_project(tmp_path)
     (tmp_path / "settings.ini").unlink()
-    site = preview.render_preview(site_module.stage_site(run, nbs), tmp_path / "_site")
+    site = preview._render_preview(site_module._stage_site(run, nbs), tmp_path / "_site")
     notebook = nbformat.read(run.dir / "chapters" / "01_songs.ipynb", 4)
     notebook.cells[4].source = "No link."
     nbformat.write(notebook, run.dir / "chapters" / "01_songs.ipynb")
     (run.dir / "chapters" / "02_two.ipynb").unlink()
-    preview.render_preview(site_module.stage_site(run, nbs), site)
+    preview._render_preview(site_module._stage_site(run, nbs), site)
     assert not (site / "report" / "02_two.html").exists()
     assert "02_two" not in (site / "index.html").read_text()
 
@@ -254,9 +254,9 @@ def test_a_whole_page_of_the_run_is_part_of_the_site(tmp_path):
     (run.dir / "pages").mkdir()
     page = '<!DOCTYPE html><title>Map</title><a href="../index.html">Overview</a>'
     (run.dir / "pages" / "song_map.html").write_text(page)
-    staged = site_module.stage_site(run, nbs)
+    staged = site_module._stage_site(run, nbs)
     assert "report/*.html" in (staged / "_quarto.yml").read_text()
-    site = preview.render_preview(staged, tmp_path / "_site")
+    site = preview._render_preview(staged, tmp_path / "_site")
     assert (site / "report" / "song_map.html").read_text() == page
     for name, way in (("index", "report/"), ("report/01_songs", "")):
         there = f'<a href="{way}song_map.html">The song map</a>'
@@ -287,11 +287,11 @@ def quarto(tmp_path, monkeypatch):
 
 
 def test_where_quarto_is_installed_it_renders_the_staged_project(project, quarto, tmp_path, capsys):
-    out = site_module.render_site(project, tmp_path / "_site")
+    out = site_module._render_site(project, tmp_path / "_site")
     assert (tmp_path / "calls").read_text() == f"{project} render\n"
     assert "by quarto" in (out / "index.html").read_text()
     assert "by Quarto" in capsys.readouterr().out
-    site_module.render_site(project, out)  # again, in place of the older one
+    site_module._render_site(project, out)  # again, in place of the older one
 
 
 @pytest.mark.parametrize("line", [
@@ -302,14 +302,14 @@ def test_where_quarto_is_installed_it_renders_the_staged_project(project, quarto
 def test_what_quarto_cannot_resolve_is_an_error(project, quarto, tmp_path, line):
     quarto.setenv("STUB_LOG", line)
     with pytest.raises(chapters.ReportError, match="could not resolve") as refusal:
-        site_module.render_site(project, tmp_path / "_site")
+        site_module._render_site(project, tmp_path / "_site")
     assert re.search(r"fig-nothing|09_none|nobody2000", str(refusal.value))
     assert not (tmp_path / "_site").exists()
 
 
 def test_other_warnings_of_quarto_are_passed_on(project, quarto, tmp_path, capsys):
     quarto.setenv("STUB_LOG", "WARN: something is deprecated")
-    site_module.render_site(project, tmp_path / "_site")
+    site_module._render_site(project, tmp_path / "_site")
     assert "quarto: WARN: something is deprecated" in capsys.readouterr().out
 
 
@@ -317,7 +317,7 @@ def test_a_failure_of_quarto_is_an_error_with_its_words(project, quarto, tmp_pat
     quarto.setenv("STUB_EXIT", "1")
     quarto.setenv("STUB_LOG", "ERROR: the theme has a mistake")
     with pytest.raises(chapters.ReportError, match="the theme has a mistake"):
-        site_module.render_site(project, tmp_path / "_site")
+        site_module._render_site(project, tmp_path / "_site")
 
 
 # ---- the preview
@@ -418,7 +418,7 @@ def test_what_leads_nowhere_is_an_error_and_the_older_site_stays(project, tmp_pa
     (site / "index.html").write_text("older")
     add_to_chapter(project, new_markdown_cell(text))
     with pytest.raises(preview.PreviewError) as refusal:
-        preview.render_preview(project, site)
+        preview._render_preview(project, site)
     assert "report/01_songs" in str(refusal.value) and message in str(refusal.value)
     assert (site / "index.html").read_text() == "older"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_site", "project"]
@@ -428,7 +428,7 @@ def test_only_a_site_is_replaced(project, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
     with pytest.raises(preview.PreviewError, match="not a site"):
-        preview.render_preview(project, tmp_path / "home")
+        preview._render_preview(project, tmp_path / "home")
     assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
 
 

@@ -29,7 +29,7 @@ EDITS = {  # an edited function -> the artifacts, as a pattern, and the chapters
     "figures.maps:value_map": ("", "11"),
     "inference.index:build_index": ("(pages|spaces)/.*", "13"),
     "inference.song_map:_looks": ("pages/.*", "13"),
-    "report.site:stage_site": ("", ""),
+    "report.site:_stage_site": ("", ""),
 }  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def stale_after(run, package, name):
     before = path.read_text()
     try:
         path.write_text(edited(path, function))
-        plan = chapters.plan_chapters(run)
+        plan = chapters._plan_chapters(run)
         return set(runs.stale(run)), {one.name[:2] for one in plan if chapters._changes(one, run)}
     finally:
         path.write_text(before)

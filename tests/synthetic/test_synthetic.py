@@ -38,13 +38,13 @@ from msd_genre.synthetic.estimate import (
     FitError,
     Fitted,
     _artist_share,
+    _read_fit,
     _read_songs,
     _vocabulary,
+    _write_fit,
     fit_demo,
     fitted,
-    read_fit,
     song_statistics,
-    write_fit,
 )  # fmt: skip
 from msd_genre.synthetic.plan import _GENRES, PARAMETERS, make_plan
 from msd_genre.synthetic.songs import make_lyrics, word_frequencies
@@ -191,8 +191,8 @@ def test_a_place_where_nothing_can_be_written_is_named(tmp_path):
 
 
 def test_what_is_drawn_from_is_read_back_and_anything_else_is_refused(tmp_path):
-    written = write_fit(fitted().content, tmp_path / "fit.json")
-    assert read_fit(written).content == fitted().content
+    written = _write_fit(fitted().content, tmp_path / "fit.json")
+    assert _read_fit(written).content == fitted().content
     for name, text, found in [
         ("empty.json", "", "Expecting value"), ("list.json", "[1]", "missing: all of it"),
         ("other.json", '{"note": 1}', "missing: artist_share, directions"),
@@ -201,9 +201,9 @@ def test_what_is_drawn_from_is_read_back_and_anything_else_is_refused(tmp_path):
     ]:  # fmt: skip
         (tmp_path / name).write_text(text)
         with pytest.raises(FitError, match=rf"{name} does not hold .*\({found}.*demo fit"):
-            read_fit(tmp_path / name)
+            _read_fit(tmp_path / name)
     with pytest.raises(FitError, match=r"none\.json"):
-        read_fit(tmp_path / "none.json")
+        _read_fit(tmp_path / "none.json")
 
 
 def test_too_few_songs_or_none_with_words_give_no_estimates(small, tmp_path):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from msd_genre.workspace.digests import file_digest, value_digest
-from msd_genre.workspace.registry import Registry, RegistryError, codes_of
+from msd_genre.workspace.digests import _value_digest, file_digest
+from msd_genre.workspace.registry import Registry, RegistryError, _codes_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Entry:
 def registry():
     made = Registry("score", "tests:REGISTRY")
     made.add(Entry("file", file_digest))
-    made.add(Entry("value", value_digest))
+    made.add(Entry("value", _value_digest))
     return made
 
 
@@ -46,7 +46,7 @@ def test_an_entry_changes_alone(registry):
     registry.add(Entry("third", file_digest))
     assert registry.digest(None) != before[None]
     assert registry.digest("none") is None
-    assert codes_of(registry["file"]) == [file_digest]
+    assert _codes_of(registry["file"]) == [file_digest]
 
 
 def test_what_a_chapter_reads_is_traced(registry, tmp_path, monkeypatch):

@@ -269,12 +269,12 @@ def test_the_command_that_makes_a_run_is_the_one_that_made_it(tmp_path, monkeypa
     (tmp_path / "params").mkdir()
     (tmp_path / "params" / "sample.yaml").touch()
     monkeypatch.chdir(tmp_path)
-    assert runs.report_command(tmp_path / "runs" / "sample") == [
+    assert runs._report_command(tmp_path / "runs" / "sample") == [
         "msd-genre", "report", "params/sample.yaml"]  # fmt: skip
     given = {"run": "sample", "params_file": "mine.yaml", "seed": 1, "set": ["05_cnn.epochs=2"],
              "data": {"source": "folder", "folder": "/songs", "songs_at": "all.tar"}}  # fmt: skip
     run = runs.create_run(given, tmp_path / "elsewhere")
-    assert runs.report_command(run.dir, "03") == [
+    assert runs._report_command(run.dir, "03") == [
         "msd-genre", "report", "mine.yaml", "--run-dir", "elsewhere", "--data", "/songs",
         "--songs", "all.tar", "--before", "03", "--set", "05_cnn.epochs=2"]  # fmt: skip
 
