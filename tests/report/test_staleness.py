@@ -20,8 +20,8 @@ EDITS = {  # an edited function -> the artifacts, as a pattern, and the chapters
     "synthetic.plan:make_plan": ("", ""),
     "corpus.splits:_resample": (r"split\.parquet", "03 08 09"),
     "corpus.catalog:funnel": ("", "01"),
-    "models.classical:_facts": (
-        "models/(artist|fusion|logistic|majority|random|trees|year_language)-.*", "04 07 08 09"),
+    "models.classical:_facts": ("models/year_language-.*", "04"),
+    "models.networks:_transformer_branch": ("models/transformer-.*", ""),
     "evaluation.comparison:spread": (
         r"(results|differences|steps|spread)\.csv|scores/(?!10_retrieval).*",
         "04 05 06 07 08 09 10"),
