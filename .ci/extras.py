@@ -101,7 +101,7 @@ for protocol in ("http", "s3", "gs"):
 import nbformat, papermill
 from msd_genre.report import chapters, preview, site
 from msd_genre.workspace import costs
-cell = nbformat.v4.new_code_cell("from msd_genre import training\\nprint(1 + 1)")
+cell = nbformat.v4.new_code_cell("from msd_genre.models import training\\nprint(1 + 1)")
 nbformat.write(nbformat.v4.new_notebook(cells=[cell]), "page.ipynb")
 done = papermill.execute_notebook("page.ipynb", None, kernel_name="python3", progress_bar=False)
 assert done.cells[0].outputs[-1].text == "2\\n"
