@@ -53,7 +53,8 @@ def my_run(own_run, no_trace, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     path = own_run.dir / "params.yaml"
     params = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump({**params, "modules": ["my_music"]}))
+    path.write_text(yaml.safe_dump({
+        **params, "modules": ["my_music"], "params_file": str(tmp_path / "mine.yaml")}))
     yield runs.open_run(own_run.dir)
     sys.modules.pop("my_music", None)
 

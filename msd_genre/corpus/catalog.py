@@ -62,7 +62,8 @@ def _catalog_options(
     params: dict,  # the `catalog` section of a run's parameters
 ) -> dict:  # `_DEFAULTS` with these in place
     "Return all options of the join. Raises `CatalogError` with the valid names for an unknown one."
-    valid = {"labels": ("tagtraum", "artist_terms", *LABELS), "genres": ("known", "any"),
+    valid = {"labels": ("tagtraum", "artist_terms",
+                        *(one.name for one in LABELS.untraced())), "genres": ("known", "any"),
              "minority": ("ignore", "drop")}
     for name, value in params.items():
         if name not in _DEFAULTS:

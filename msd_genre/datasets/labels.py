@@ -69,7 +69,7 @@ _MASD = LABELS.add(LabelSet("masd", "MASD", "msd-masd-styleassignment", (), _TU_
 
 def known_genres() -> tuple[str, ...]:  # sorted
     "Return the names that are genres: the write-up's, and those of every declared label set."
-    declared = {genre for name in LABELS for genre in LABELS[name].genres}
+    declared = {genre for one in LABELS.untraced() for genre in one.genres}
     return tuple(sorted(declared | {*WRITEUP_GENRES}))
 
 # %% ../../nbs/api/datasets/01_labels.ipynb #5e7b90aa
@@ -78,7 +78,7 @@ def label_source(
 ) -> str:  # such as "tagtraum CD1"; the file's name without `.cls` if it is not a declared one
     "Return the title of the label set that a file belongs to."
     stem = Path(path).name.removesuffix(".gz").removesuffix(".cls")
-    titles = {LABELS[name].file: LABELS[name].title for name in LABELS}
+    titles = {one.file: one.title for one in LABELS.untraced()}
     return titles.get(stem.lower(), stem)
 
 # %% ../../nbs/api/datasets/01_labels.ipynb #43365319

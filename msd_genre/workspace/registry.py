@@ -72,6 +72,10 @@ class Registry(Mapping[str, _Entry], Generic[_Entry]):
         self._trace(f"*{field}")
         return [name for name, entry in self._entries.items() if getattr(entry, field)]
 
+    def untraced(self) -> list[_Entry]:
+        "Return the entries for a use that no chapter depends on, such as a title or a check."
+        return [*self._entries.values()]
+
     def digest(
         self,
         name: str | None,  # of an entry; "*field": its list of `select`; None: the list of names

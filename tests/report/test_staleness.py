@@ -18,7 +18,7 @@ EDITS = {  # an edited function -> the artifacts, as a pattern, and the chapters
     "datasets.plays:play_bins": ("popularity/.*", "11"),
     "datasets.labels:_why_no_label": ("texts/labels", "09"),
     "synthetic.plan:make_plan": ("", ""),
-    "corpus.splits:_resample": (r"split\.parquet", "03 08 09"),
+    "corpus.splits:_resample": (r"split\.parquet", "03 08"),
     "corpus.catalog:funnel": ("", "01"),
     "models.classical:_facts": ("models/year_language-.*", "04"),
     "models.networks:_transformer_branch": ("models/transformer-.*", ""),
