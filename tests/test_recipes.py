@@ -1,4 +1,4 @@
-"""Each recipe of the guide `add_a` is carried out from outside of the package."""
+"""Each recipe of the guide `extending` is carried out from outside of the package."""
 
 import os
 import re
@@ -23,7 +23,7 @@ from msd_genre.report import chapters
 from msd_genre.workspace import digests, runs
 
 ROOT = Path(__file__).parent.parent
-GUIDE = nbformat.read(ROOT / "nbs" / "guides" / "add_a.ipynb", 4)
+GUIDE = nbformat.read(ROOT / "nbs" / "guides" / "extending.ipynb", 4)
 REGISTRIES = (networks.MODELS, classical.BASELINES, metrics.SCORES, labels.LABELS,
               splits.RESAMPLINGS)  # fmt: skip
 
