@@ -308,7 +308,7 @@ def _fusion(task: _Task, songs: dict[str, _Songs], classes: np.ndarray) -> _Resu
 def _learn_estimator(task: _Task, songs: dict[str, _Songs], classes: np.ndarray) -> _Result:
     estimator = clone(BASELINES[task.name].estimator)
     if estimator.get_params().get("random_state", 0) is None:
-        estimator._set_params(random_state=task.seed)
+        estimator.set_params(random_state=task.seed)
     return _select(task, songs, [estimator])
 
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
 from msd_genre.corpus.catalog import build_catalog
@@ -286,6 +287,15 @@ def test_a_registered_estimator_is_trained_and_leaves_the_others_current(run, mo
     code = run.sidecars()["models/fusion-artist-f0-s1"]["code"]["names"]
     assert [name.partition(":")[2] for name in code] == ["_fusion", "_logistic", "_trees",
                                                          "train_classical"]  # fmt: skip
+
+
+def test_a_registered_estimator_gets_the_seed_of_the_training(run, monkeypatch):
+    monkeypatch.setattr(BASELINES, "_entries", {**BASELINES._entries})
+    register_estimator("tree", "a decision tree", DecisionTreeClassifier(max_features=2))
+    register_estimator("own", "one with its own seed", DecisionTreeClassifier(random_state=7))
+    for name, seed in (("tree", 3), ("own", 7)):
+        [(_, model)] = joblib.load(train_classical(run, name, seed=3) / "model.joblib").members
+        assert model.random_state == seed
 
 
 @pytest.mark.parametrize(
