@@ -35,17 +35,22 @@ class Registry(Mapping[str, _Entry], Generic[_Entry]):
     ):
         self.kind, self.definition = kind, definition
         self._entries: dict[str, _Entry] = {}
+        self._traced: set[tuple[str, str | None]] = set()  # file, name: what was told already
 
     def add(
         self,
-        entry: _Entry,  # a dataclass with `name`; replaces one of an equal name and module
+        entry: _Entry,  # a dataclass with `name`; replaces one whose functions are of its modules
     ) -> _Entry:
-        "Add an entry and return it. Raise `RegistryError` if another module has taken its name."
+        "Add an entry and return it. Raise `RegistryError` if another one has taken its name."
         name = entry.name  # type: ignore[attr-defined]
-        if (known := self._entries.get(name)) and _modules(known) != _modules(entry):
-            raise RegistryError(f"the {self.kind} {name!r} is declared in {_modules(known)[0]} "
-                                "already: choose another name")
+        known = self._entries.get(name, entry)
+        places = _modules(known)
+        if known != entry and not (places and places == _modules(entry)):
+            where = f"in {places[0]} " if places else ""
+            raise RegistryError(f"the {self.kind} {name!r} is declared {where}already: choose "
+                                "another name")
         self._entries[name] = entry
+        self._traced.clear()
         return entry
 
     def __getitem__(self, name: str) -> _Entry:
@@ -89,8 +94,10 @@ class Registry(Mapping[str, _Entry], Generic[_Entry]):
         return _entry_digest(self._entries[name]) if name in self._entries else None
 
     def _trace(self, name: str | None) -> None:
-        "Tell the runner of the report which entry this chapter depends on."
-        if trace := os.environ.get("MSD_GENRE_TRACE"):
+        "Tell the runner of the report, once, which entry this chapter depends on."
+        trace = os.environ.get("MSD_GENRE_TRACE")
+        if trace and (trace, name) not in self._traced:
+            self._traced.add((trace, name))
             line = {"registry": self.definition, "entry": name, "digest": self.digest(name)}
             with Path(trace).open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -103,8 +110,7 @@ def _values(entry: Any) -> dict[str, Any]:
 
 def _modules(entry: Any) -> list[str]:
     "Return the modules of the functions that an entry names."
-    codes = [value for value in _values(entry).values() if callable(value)]
-    return [_code_name(code).partition(":")[0] for code in codes] or ["a module"]
+    return [_code_name(code).partition(":")[0] for code in _codes_of(entry)]
 
 
 def _entry_digest(entry: Any) -> str:

@@ -38,6 +38,18 @@ def test_another_module_cannot_take_a_name(registry):
     assert registry["file"].title == "again"
 
 
+def test_an_entry_without_functions_cannot_be_replaced_by_another(registry):
+    @dataclass(frozen=True)
+    class Plain:
+        name: str
+        page: str
+
+    registry.add(Plain("plain", "one"))
+    registry.add(Plain("plain", "one"))
+    with pytest.raises(RegistryError, match="score 'plain' is declared already: choose another"):
+        registry.add(Plain("plain", "two"))
+
+
 def test_an_entry_changes_alone(registry):
     before = {name: registry.digest(name) for name in ("file", "value", None)}
     registry.add(Entry("file", file_digest, "A title"))
@@ -57,6 +69,12 @@ def test_what_a_chapter_reads_is_traced(registry, tmp_path, monkeypatch):
     lines = [json.loads(line) for line in (tmp_path / "trace").read_text().splitlines()]
     assert [line["entry"] for line in lines] == ["file", None]
     assert {line["registry"] for line in lines} == {"tests:REGISTRY"}
+    registry["file"]
+    assert len((tmp_path / "trace").read_text().splitlines()) == 2, "a line for each entry"
+    registry.add(Entry("file", file_digest, "again"))
+    registry["file"]
+    *_, last = map(json.loads, (tmp_path / "trace").read_text().splitlines())
+    assert last["entry"] == "file" and last["digest"] != lines[0]["digest"]
 
 
 def test_a_chapter_depends_on_a_selection_and_not_on_all_names(registry, tmp_path, monkeypatch):
