@@ -96,6 +96,14 @@ def _bound(
             names |= _bound(ast.iter_child_nodes(node))
     return names
 
+
+def _evaluated_outside(node: ast.AST) -> list[ast.AST]:
+    "Return the parts of a function or a comprehension that do not see the names that it binds."
+    if isinstance(node, _FUNCTIONS):
+        returns = getattr(node, "returns", None)
+        return [node.args, *getattr(node, "decorator_list", []), *([returns] if returns else [])]
+    return [node.generators[0].iter] if hasattr(node, "generators") else []
+
 # %% ../../nbs/api/workspace/03_digests.ipynb #ca8257ee
 class _Names(ast.NodeVisitor):
     "Collect the dotted names that code loads from outside of its own functions."
@@ -124,6 +132,8 @@ class _Names(ast.NodeVisitor):
 
     def generic_visit(self, node: ast.AST) -> None:
         scope = isinstance(node, _SCOPES) and not isinstance(node, ast.ClassDef)
+        for part in _evaluated_outside(node):
+            self.visit(part)
         if isinstance(node, _FUNCTIONS):
             every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs,
                      *filter(None, [node.args.vararg, node.args.kwarg])]
@@ -195,7 +205,7 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
         first = body[0] if isinstance(body, list) and body else None
         value = first.value if isinstance(first, ast.Expr) else None
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
-            body[0] = ast.Pass()
+            body[:1] = [] if body[1:] else [ast.Pass()]
     return tree
 
 # %% ../../nbs/api/workspace/03_digests.ipynb #1d31ff5b

@@ -29,6 +29,8 @@ WAYS = {
                    "    raise\n\nclass way:\n    def go(self, x):\n        return parse(x)\n"),
     "a default": ("upper/way.py", "from ..lower.text import parse\n\ndef way(x, f=parse):\n    return f(x)\n"),
     "a decorator": ("upper/way.py", "from ..lower.text import parse\n\n@parse\ndef way(x):\n    return x\n"),
+    "a default of its own name": ("upper/way.py", "from ..lower.text import parse\n\ndef way(x, parse=parse):\n    return parse(x)\n"),
+    "a loop over its own name": ("upper/way.py", "from ..lower.text import parse\n\ndef way(x):\n    return [parse for parse in parse(x)]\n"),
     "an annotation": ("upper/way.py", "from ..lower.text import parse\n\ndef way(x: parse):\n    return x\n"),
     "a module as a value": ("upper/way.py", "from ..lower import text\n\ndef way(x):\n    return dir(text)\n"),
 }  # fmt: skip
@@ -74,6 +76,12 @@ def test_what_is_not_used_does_not_count(toy):
     assert digests.code_digest("toy.upper.read:load") == before
     edit(toy / "lower" / "text.py", "x * SIZE", "SIZE * x")
     assert digests.code_digest("toy.upper.read:load") != before
+
+
+def test_a_docstring_can_come_and_go(toy):
+    before = digests.code_digest("toy.upper.read:load")
+    edit(toy / "lower" / "text.py", "    'Parse.'\n", "")
+    assert digests.code_digest("toy.upper.read:load") == before
 
 
 def test_a_name_of_a_function_is_not_that_of_its_module(toy):
