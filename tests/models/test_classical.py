@@ -284,6 +284,7 @@ def test_a_registered_estimator_is_trained_and_leaves_the_others_current(run, mo
     register_estimator("knn", "k nearest neighbors", KNeighborsClassifier(3))
     train_classical(run, "knn")
     assert (folder / "classes.json").stat().st_mtime_ns > made, "another k is another model"
+    train_classical(run, "fusion")
     code = run.sidecars()["models/fusion-artist-f0-s1"]["code"]["names"]
     assert [name.partition(":")[2] for name in code] == ["_fusion", "_logistic", "_trees",
                                                          "train_classical"]  # fmt: skip
