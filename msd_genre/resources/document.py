@@ -11,7 +11,6 @@ Run in a process of its own by `report.documentation`: nothing in the package im
 import ast
 import gc
 import importlib
-import importlib.util
 import inspect
 import os
 import re
@@ -24,6 +23,8 @@ from execnb.nbio import mk_cell, read_nb, write_nb
 from nbdev import processors, showdoc
 from nbdev.config import get_config
 from nbdev.processors import FilterDefaults, _default_exp, _is_showdoc, exec_show_docs
+
+from msd_genre.workspace.digests import _imported_modules, _module_path
 
 
 def documented_names(cell, shown):
@@ -168,21 +169,7 @@ def module_of(path):
 @cache
 def own_imports(name):
     "Modules of the package that one of them imports, such as `files.layout`."
-    path, package = module_path(name), f"msd_genre.{name}".rpartition(".")[0]
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            source = "." * node.level + (node.module or "")
-            target = importlib.util.resolve_name(source, package)
-            found |= {f"{target}.{alias.name}" for alias in node.names} | {target}
-    return {one.removeprefix("msd_genre.") for one in found if one.startswith("msd_genre.")}
-
-
-def module_path(name):
-    "The file of a module of the package; None if there is none."
-    found = importlib.util.find_spec("msd_genre").origin
-    path = Path(found).parent.joinpath(*name.split(".")).with_suffix(".py")
-    return path if path.is_file() else None
+    return {one.removeprefix("msd_genre.") for one in _imported_modules(f"msd_genre.{name}")}
 
 
 def add_ways(notebook, source, nbs):
@@ -208,7 +195,7 @@ def main(nbs: Path, out: Path) -> None:
         target = out / name
         if name.parts[0] == "report" or any(part[0] in "._" for part in name.parts):
             continue
-        module = module_path(module_of(name)) if name.parts[0] == "api" else None
+        module = _module_path(f"msd_genre.{module_of(name)}") if name.parts[0] == "api" else None
         newest = max(tools, source.stat().st_mtime, (module or source).stat().st_mtime)
         if target.is_file() and target.stat().st_mtime > newest:
             continue

@@ -247,6 +247,15 @@ def _code_of(module: str) -> _Code:
     stat = path.stat()
     return _read_module(module, path, (stat.st_size, stat.st_mtime_ns))
 
+
+def _imported_modules(
+    module: str,  # dotted name
+) -> set[str]:  # dotted names
+    "Return the modules that a followed module imports, also inside of functions."
+    imports = _code_of(module).imports.values()
+    chains = {chain for aliases in imports for chain in aliases.values()}
+    return {dotted if _module_path(dotted := ".".join(chain)) else chain[0] for chain in chains}
+
 # %% ../../nbs/api/workspace/03_digests.ipynb #8f329769
 _Node = tuple[str, str]  # module, definition
 
