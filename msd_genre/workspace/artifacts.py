@@ -148,7 +148,7 @@ _ANALYSES = (
 )
 ARTIFACTS = (*_CORPUS, *_TRAININGS, *_ANALYSES)
 
-
+# %% ../../nbs/api/workspace/05_artifacts.ipynb #a5a5ac97
 def artifact_table(
     made: Iterable[str] = (),  # names of a run's artifacts, such as `run.sidecars()`
 ) -> pd.DataFrame:  # path, title, made_by, made (how many there are), columns

@@ -247,7 +247,7 @@ def _code_of(module: str) -> _Code:
     stat = path.stat()
     return _read_module(module, path, (stat.st_size, stat.st_mtime_ns))
 
-
+# %% ../../nbs/api/workspace/03_digests.ipynb #af4b8dc7
 def _imported_modules(
     module: str,  # dotted name
 ) -> set[str]:  # dotted names

@@ -241,7 +241,7 @@ class Run:
         fingerprint = {
             "params": params or {},
             "inputs": {one: self.digest(one) for one in inputs},
-            "code": _fingerprint_code(map(_code_name, code), code),
+            "code": _fingerprint_code(code),
         }
         key, path, sidecar = _value_digest(fingerprint), self.dir / name, self._sidecar(name)
         known = json.loads(sidecar.read_text()) if path.exists() and sidecar.is_file() else {}
@@ -287,24 +287,23 @@ def _write_json(
 
 # %% ../../nbs/api/workspace/05_runs.ipynb #8af03ce7
 def _fingerprint_code(
-    names: Iterable[str],  # of `_code_name`
-    code: Iterable[Callable] = (),  # the definitions, where a name cannot be looked up
+    code: Iterable[Callable | str],  # definitions, or their names of `_code_name`
 ) -> dict:  # names, digest
     "Return what a sidecar keeps of the code that makes an artifact."
-    names = sorted(names)
-    return {"names": names, "digest": code_digest(*(sorted(code, key=_code_name) or names))}
+    code = sorted(code, key=_code_name)
+    return {"names": [_code_name(one) for one in code], "digest": code_digest(*code)}
 
 
 def _check_format(
     folder: Path,  # of a run
 ) -> None:
     "Raise `RunError` if a run's artifacts have fingerprints that this version cannot compare."
-    for path in (folder / ".keys").glob("*.json"):
-        if {"key", "modules"} <= set(json.loads(path.read_text())):
-            raise RunError(
-                f"the run {folder} was made by an earlier version of msd_genre, which kept other "
-                f"fingerprints. Remove the folder, then run `{shlex.join(_report_command(folder))}`"
-            )
+    known = (json.loads(path.read_text()) for path in (folder / ".keys").glob("*.json"))
+    if "modules" in next((said for said in known if "key" in said), {}):
+        raise RunError(
+            f"the run {folder} was made by an earlier version of msd_genre, which kept other "
+            f"fingerprints. Remove the folder, then run `{shlex.join(_report_command(folder))}`"
+        )
 
 
 def _run_folder(
