@@ -16,7 +16,7 @@ import click
 
 if TYPE_CHECKING:
     import pandas as pd
-    
+
     from msd_genre.workspace.runs import Run
 
 # %% ../nbs/api/cli.ipynb #7f96e930
@@ -115,7 +115,7 @@ def _write_demo_songs(
 
 def _preparation(
     params: dict,  # resolved
-) -> list[tuple[str, Callable[["Run"], object]]]:  # for `report._run_report`
+) -> list[tuple[str, Callable[["Run"], object]]]:  # for `chapters._run_report`
     "Return the steps before the first chapter: songs, catalog, feature store."
     from msd_genre.corpus import catalog, features
 

@@ -113,7 +113,7 @@ def _fit_content(
     batch_size: int = 32,  # songs
     learning_rate: float = 1e-3,  # Adam's
     seed: int = 1,
-    **sizes,  # of `models.build_model("cnn", ...)`
+    **sizes,  # of `networks.build_model("cnn", ...)`
 ) -> np.ndarray:  # (n, rank) a vector for each row
     """Learn vectors from content: the CNN up to its embedding, and from that a vector.
 

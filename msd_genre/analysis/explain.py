@@ -46,8 +46,8 @@ def _last_layer(
 
 
 def _margins(
-    model: keras.Model,  # of `models.build_model`
-    inputs: dict[str, np.ndarray],  # of `training._load_inputs`, n songs
+    model: keras.Model,  # of `networks.build_model`
+    inputs: dict[str, np.ndarray],  # of `inputs._load_inputs`, n songs
 ) -> np.ndarray:  # (n, K) nats; rows sum to 0
     "Return how far each genre is ahead of the average one."
     layer, kernel, bias = _last_layer(model)
@@ -112,7 +112,7 @@ def _gradients(
 
 # %% ../../nbs/api/analysis/03_explain.ipynb #de00e1dd
 def _integrated_gradients(
-    model: keras.Model,  # of `models.build_model`
+    model: keras.Model,  # of `networks.build_model`
     inputs: dict[str, np.ndarray],  # n songs
     genres: np.ndarray,  # (n,) int, the genre whose margin is explained
     reference: dict[str, np.ndarray],  # of `_reference_song`
@@ -143,7 +143,7 @@ def _completeness_error(
 
 # %% ../../nbs/api/analysis/03_explain.ipynb #395b082c
 def _word_attributions(
-    weights: np.ndarray,  # (n_stems,) of the song's words, `lyrics._word_weights`
+    weights: np.ndarray,  # (n_stems,) of the song's words, `word_vectors._word_weights`
     reference: np.ndarray,  # (n_stems,) those that the reference stands for
     vectors: np.ndarray,  # (n_stems, d) of the stems
     gradient: np.ndarray,  # (d,) mean gradient on the way, of `_integrated_gradients`

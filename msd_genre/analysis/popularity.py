@@ -330,7 +330,7 @@ def train_on_bins(
     epochs: int = 20,
     batch_size: int = 10,
     learning_rate: float = 1e-3,  # Adam's
-    **network,  # `variant` and sizes, of `models.build_model("cnn", ...)`
+    **network,  # `variant` and sizes, of `networks.build_model("cnn", ...)`
 ) -> str:  # the artifact: predictions.parquet, embedding.parquet, history.csv
     """Train the CNN on the bins of the songs of a split, in the run as `popularity/cnn-...`.
 

@@ -242,7 +242,7 @@ def _load_statistics(
 # %% ../../nbs/api/corpus/03_features.ipynb #36283dd2
 def build_lyrics(
     run: Run,  # reads `features/`, makes `lyrics/`
-    vectors: str = "glove-6b-50d",  # what `lyrics.load_vectors` takes
+    vectors: str = "glove-6b-50d",  # what `word_vectors.load_vectors` takes
 ) -> Path:  # counts.npz, stems.parquet, stem_vectors.npy
     "Build the counts of stems for the songs of the store, and a vector for each stem."
     text = _make_lyrics(run, data_layout(run))

@@ -37,7 +37,7 @@ from ..workspace.digests import code_digest, _value_digest
 from ..workspace.extras import extra
 from ..workspace.runs import Run, _remove
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # takes half a second to import, and only a scan needs it
     from distributed import Client, Future
 
 # %% ../../nbs/api/corpus/01_scan.ipynb #e77a5110

@@ -20,7 +20,7 @@ from ..files.text import _shorten
 from ..workspace.extras import extra
 from ..workspace.paths import project_root
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported where it is needed: gensim takes seconds
     from gensim.models import KeyedVectors
 
 # %% ../../nbs/api/datasets/03_word_vectors.ipynb #475de4bd

@@ -145,7 +145,7 @@ def make_table(
     kind: str = "scores",  # or "differences" (from the first line) or "spread" (over folders)
     n_boot: int = 1000,  # resamples of the artists
     scores: list[str] | None = None,  # names of `metrics.SCORES`; default: the core ones
-) -> pd.DataFrame:  # as `metrics.score_intervals`, `paired_differences` or `spread`, with `model`
+) -> pd.DataFrame:  # as `score_intervals`, `paired_differences` or `spread`, with `model`
     """A table of the run, made from stored predictions, or read if nothing has changed.
 
     Raises `ResultError` for a line that cannot be scored, `MetricError` for differences between

@@ -20,7 +20,7 @@ from ..corpus.scan import _N_TIMBRE
 from ..files.song_schema import Segments, Song, _song_bytes
 from ..synthetic.estimate import PLACE, fitted
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # of the extra `audio`
     from types import ModuleType
 
 # %% ../../nbs/api/inference/03_audio.ipynb #bb662ee0

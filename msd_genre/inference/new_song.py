@@ -175,7 +175,7 @@ class _Answer:
     name: str  # of the song
     genres: pd.Series  # genre -> probability, the largest first
     vector: np.ndarray  # (d,) place in the network's space
-    nearest: pd.DataFrame | None  # as `neighbours._nearest_songs`; None: there is no run to search
+    nearest: pd.DataFrame | None  # as `index._nearest_songs`; None: there is no run to search
     place: tuple[float, float] | None  # on the map; None: there is none
     notes: list[str]  # what was missing, and what is an approximation
 

@@ -33,9 +33,9 @@ from ..workspace.artifacts import LYRICS
 from ..workspace.digests import file_digest
 from ..workspace.runs import Run, _remove, _write_json
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # takes seconds; `training` loads it when a network is opened
     from keras import Model
-    
+
     from msd_genre.models.training import TrainedModel
 
 # %% ../../nbs/api/inference/01_predictor.ipynb #368ae067
@@ -114,7 +114,7 @@ class Predictor:
     scale: dict[str, list]  # input -> [mean, deviation]; empty: none is scaled
 
     def _input(self, songs: _RawSongs, name: str) -> np.ndarray:  # n rows, float32, not scaled
-        "Return one input, by its name in `training._load_inputs`."
+        "Return one input, by its name in `inputs._load_inputs`."
         from msd_genre.models.inputs import _segment_inputs, _statistic_inputs, _word_inputs
 
         weighting, idf = self.recipe["weighting"], self.idf

@@ -166,7 +166,7 @@ def _make_places(
 
 # %% ../../nbs/api/inference/05_song_map.ipynb #ec3fe5b6
 def make_map(
-    run: Run,  # as `neighbours.open_space` takes it
+    run: Run,  # as `index.open_space` takes it
     space: Space,
     seed: int,  # of the map
     perplexity: float = 30.0,  # t-SNE: about how many neighbors count

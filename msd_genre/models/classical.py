@@ -365,7 +365,7 @@ def train_classical(
     fold: int = 0,  # of the split
     seed: int | None = None,  # None: the run's
     parts: tuple[str, ...] = PARTS,  # what a model sees
-    share: float = 1.0,  # of the artists of train that are learnt from, as `splits.thin` has it
+    share: float = 1.0,  # of the artists of train that are learnt from, as `leaks.thin` has it
 ) -> Path:  # models/<name>-<protocol>-f<fold>-s<seed>/ in the run; parts and share behind the name
     """Train a baseline on a split of the run, or reuse what is there.
 

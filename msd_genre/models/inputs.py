@@ -76,7 +76,7 @@ class _StoredRows:
 # %% ../../nbs/api/models/03_inputs.ipynb #c4122375
 def _word_inputs(
     counts: sparse.csr_array,  # (k, n_stems)
-    weighting: str = "tfidf",  # one of `lyrics.WEIGHTINGS`
+    weighting: str = "tfidf",  # one of `word_vectors.WEIGHTINGS`
     idf: np.ndarray | None = None,  # (n_stems,) for "tfidf", from the train part
 ) -> np.ndarray:  # (k, n_stems) float32; rows of length sqrt(len(statistic_names())), or of zeros
     "Words as they stand beside scaled statistics, whose rows have that length on average."
@@ -117,9 +117,9 @@ def _segment_inputs(
 def _load_inputs(
     run: Run,  # has `features/` and `lyrics/`
     track_ids: np.ndarray,  # (k,) tracks of the store, in any order
-    weighting: str = "fraction",  # one of `lyrics.WEIGHTINGS`
+    weighting: str = "fraction",  # one of `word_vectors.WEIGHTINGS`
     idf: np.ndarray | None = None,  # (n_stems,) for "tfidf", from the train part
-    names: tuple[str, ...] = _SERIES,  # of `_SERIES` and `models._PARTS`
+    names: tuple[str, ...] = _SERIES,  # of `_SERIES` and `networks._PARTS`
     in_memory: bool = True,  # False: chroma and timbre stay in the store (`_StoredRows`)
 ) -> dict[str, np.ndarray]:  # series (k, n_frames, channels), vectors (k, d); float32
     """What the networks take, row by row the songs of `track_ids`.
@@ -188,11 +188,11 @@ class Plan:
     batch_size: int = 10  # songs per step
     optimizer: str = "adam"  # "adam", "adamw", "sgd" or "momentum"
     learning_rate: float = 1e-3  # the optimizer's
-    weighting: str | None = None  # one of `lyrics.WEIGHTINGS`; None: the variant's own
+    weighting: str | None = None  # one of `word_vectors.WEIGHTINGS`; None: the variant's own
     outputs: str | None = None  # of the genres "learnt" or of the whole "catalog"; None: variant's
     scaling: str | None = None  # "none", or "standard": mean 0 and deviation 1 in train
     rows: str | None = None  # of train: "resampled" as the split says, or all "songs" once
-    share: float = 1.0  # of train's songs that are learnt from, as `splits.thin` has it
+    share: float = 1.0  # of train's songs that are learnt from, as `leaks.thin` has it
     frames: tuple[int, int] | None = None  # first and how many, of the store's; None: all
     lyric_dims: int | None = None  # principal directions of the words' vectors; None: as they are
     class_weights: str | None = None  # "none", or "balanced": each genre weighs the same

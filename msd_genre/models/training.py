@@ -160,7 +160,7 @@ logging.getLogger("tensorflow").addFilter(
 
 
 def predict(
-    model: keras.Model,  # of `models.build_model`
+    model: keras.Model,  # of `networks.build_model`
     inputs: dict[str, np.ndarray] | keras.utils.PyDataset,  # of `_load_inputs`, or batches of it
 ) -> tuple[np.ndarray, np.ndarray]:  # (n, n_classes) probabilities, (n, 50) embedding; float32
     "Return the network's probabilities for songs, and their embedding."
@@ -284,7 +284,7 @@ class TrainedModel:
     def cost(self) -> dict:
         """seconds, seconds_per_epoch (median), parameters, train_rows, backend;
         `last_epoch`: seconds and processor_s (of all cores), when everything was compiled;
-        `way`: "fused" or "keras" (see `layers._fallback_reason`), and `why`."""
+        `way`: "fused" or "keras" (see `fused._fallback_reason`), and `why`."""
         return json.loads((self.dir / "cost.json").read_text())
 
     @property

@@ -21,8 +21,7 @@ from typing import IO
 
 import yaml
 
-from ..workspace.artifacts import RESULTS
-from ..workspace.artifacts import ARTIFACTS
+from ..workspace.artifacts import ARTIFACTS, RESULTS
 from ..workspace.costs import _measured
 from ..workspace.digests import _script_digest, _value_digest
 from ..workspace.extras import extra
