@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items):
         if {"demo_run", "browser"} & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
     readers = {item.path for item in items if "demo_run" in item.fixturenames}
-    first = {"test_executed_chapters": -1, "test_recipes": 0.5}  # JupyterLab's are slow beside it
+    first = {"test_executed_chapters": -1, "test_recipes": 0.5}  # not while JupyterLab is tested
     when = {path: first.get(path.stem, 1) for path in readers}
     items.sort(key=lambda item: when.get(item.path, 0))
 

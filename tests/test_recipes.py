@@ -36,8 +36,8 @@ def blocks(title, language="python"):
 
 
 @pytest.fixture
-def no_trace(monkeypatch):
-    """What a test registers is gone after it."""
+def restored_registries(monkeypatch):
+    """Remove what a test registers."""
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_entries", {**registry._entries})
     monkeypatch.setattr(digests, "_FOLLOWED", {*digests._FOLLOWED})
@@ -45,7 +45,7 @@ def no_trace(monkeypatch):
 
 
 @pytest.fixture
-def my_run(own_run, no_trace, tmp_path, monkeypatch):
+def my_run(own_run, restored_registries, tmp_path, monkeypatch):
     """The finished run, whose parameters name a module with the recipes of this page."""
     titles = ("A model", "A score", "A label source", "A resampling")
     (tmp_path / "my_music.py").write_text("\n\n".join(
@@ -162,7 +162,7 @@ def test_a_dataset_is_one_entry(tmp_path):
     assert done.stdout.split() == ["data/lastfm_tags.db", "http://millionsongdataset.com/lastfm/"]
 
 
-def test_a_subcommand_explains_itself(own_run, no_trace):
+def test_a_subcommand_explains_itself(own_run, restored_registries):
     exec(blocks("A subcommand")[0], {"__name__": "mine"})
     run = CliRunner().invoke
     assert "Example: msd-genre genres runs/demo" in run(cli.main, ["genres", "--help"]).output

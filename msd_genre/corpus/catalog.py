@@ -101,14 +101,17 @@ def _make_labels(
     options: dict,  # from `_catalog_options`
 ) -> str:  # the artefact: labels.parquet
     "Parse the label file that the options name, and record in the stamp whose labels these are."
-    files, name = _require(layout, "labels"), options["label_file"]
-    if name is None and options["labels"] in LABELS:
-        wanted = LABELS[options["labels"]].file
-        name = next((stem for stem in files if stem.lower() == wanted), wanted)
+    name, of_a_set = options["label_file"], options["labels"] in LABELS
+    chosen = LABELS[options["labels"]] if name is None and of_a_set else None
+    files = layout.labels if chosen else _require(layout, "labels")
+    if chosen:
+        name = next((stem for stem in files if stem.lower() == chosen.file), chosen.file)
     if name is None and len(files) > 1:
         raise CatalogError(f"several label files: set catalog.label_file to one of {list(files)}")
     if name not in (None, *files):
-        raise CatalogError(f"no label file {name!r} in {layout.folder}; there is {list(files)}")
+        page = f". {chosen.title} is offered at {chosen.page}" if chosen and chosen.page else ""
+        raise CatalogError(
+            f"no label file {name!r} in {layout.folder}; there is {list(files)}{page}")
     path = files[name or next(iter(files))]
     source, known = label_source(path), known_genres() if options["genres"] == "known" else None
     run.record(labels={"source": source, "file": path.name})

@@ -240,8 +240,12 @@ _AS_CODED = RESAMPLINGS.add(Resampling(
 def to_counts(
     largest: int | None,  # rows of the most frequent genre; None: each of its songs once
     others: int | None,  # rows of each other genre; None: each of their songs once
+    protocol: str = "artist",  # a name of `_PROTOCOLS`; in `as_coded` None is the write-up's number
 ) -> Resampling:
     "Return a resampling to given numbers of rows. Raise `SplitError` for a number below 1."
+    if protocol == "as_coded":
+        largest = 4000 if largest is None else largest
+        others = 1000 if others is None else others
     for name, size in (("largest", largest), ("others", others)):
         if size is not None and size < 1:
             raise SplitError(f"{name} is {size}: it must be 1 or more, or None")

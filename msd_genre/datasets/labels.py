@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..files.layout import _page_of
 from ..files.text import _read_fields, _repetitions, _TextFile
 from ..workspace.registry import Registry
 
@@ -36,7 +37,7 @@ class LabelSet:
 
 LABELS: Registry[LabelSet] = Registry("label set", "msd_genre.datasets.labels:LABELS")
 
-_TAGTRAUM = "https://www.tagtraum.com/msd_genre_datasets.html"
+_TAGTRAUM = _page_of("labels")
 _CD2_GENRES = (
     "Blues", "Country", "Electronic", "Folk", "Jazz", "Latin", "Metal", "New Age", "Pop",
     "Punk", "Rap", "Reggae", "RnB", "Rock", "World",

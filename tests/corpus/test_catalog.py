@@ -1,6 +1,8 @@
 """The join: what is dropped and why, choices that do not exist, and the real songs."""
 
+import re
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -198,7 +200,17 @@ def test_a_label_set_is_declared_by_one_entry(demo_corpus, tmp_path):
     assert run.stamp["labels"] == {"source": "My labels", "file": "Own_Labels.cls"}
 
 
-def test_a_label_set_whose_file_is_missing_is_named(demo_corpus, tmp_path):
-    run = make_run(tmp_path, demo_corpus, labels="magd")
-    with pytest.raises(catalog.CatalogError, match="no label file 'msd-magd-genreassignment'"):
+@pytest.mark.parametrize("others", [True, False])
+def test_a_label_set_whose_file_is_missing_is_named_with_its_page(demo_corpus, tmp_path, others):
+    corpus = shutil.copytree(demo_corpus, tmp_path / "corpus")
+    if not others:
+        next(corpus.glob("tagtraum/*.cls")).unlink()
+    run = make_run(tmp_path, corpus, labels="magd")
+    said = "no label file 'msd-magd-genreassignment'.*MAGD is offered at http://www.ifs.tuwien.ac.at"
+    with pytest.raises(catalog.CatalogError, match=said):
         catalog.build_catalog(run)
+
+
+def test_the_citation_of_a_label_set_is_in_the_references():
+    known = set(re.findall(r"@\w+\{(\w+),", Path("nbs/references.bib").read_text()))
+    assert {one.citation for one in labels.LABELS.untraced()} <= known

@@ -186,6 +186,14 @@ def test_as_coded_is_resampled_as_the_write_up_did(catalog):
     assert split[split.part != "test"].copies.sum() == 4000 + 3 * 1000
 
 
+@pytest.mark.parametrize("largest", [None, 90])
+@pytest.mark.parametrize("others", [None, 30])
+def test_a_count_of_none_is_the_write_ups_in_as_coded(catalog, largest, others):
+    sizes = splits.to_counts(largest, others, protocol="as_coded")
+    rows = splits.make_split(catalog, "as_coded", 1, resampling=sizes)
+    assert rows[rows.part != "test"].copies.sum() == (largest or 4000) + 3 * (others or 1000)
+
+
 def test_sizes_of_none_leave_train_as_it_is(catalog):
     split = splits.make_split(catalog, "artist", 1)
     assert (split.copies == 1).all()
