@@ -43,7 +43,7 @@ _COMPARED = _NAMED | {"difference": "from the first line", "low, high": "95% int
                       "better": "proportion of resamples in which the line is better"}
 _RANKED = {"difference, difference_low, difference_high": "from the reference, 95% interval"}
 _PREDICTIONS = ("model, protocol, fold, seed, part (validation or test), track_id, genre, and the "
-                "probability p_<genre> of each genre")
+                "probability `p_<genre>` of each genre")
 _POINTS = "track_id, part, and the coordinates e_00... in the network's last layer, no unit"
 
 # %% ../../nbs/api/workspace/05_artifacts.ipynb #89da2e8c
