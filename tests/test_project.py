@@ -86,6 +86,27 @@ def test_a_module_imports_only_from_subpackages_below_its_own(module):
     assert not above
 
 
+def used_submodules(name):
+    """Submodules of other packages that a module uses and does not import by name."""
+    nodes = [*ast.walk(ast.parse(module_path(name).read_text()))]
+    aliases = [alias for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    bound = {alias.asname or alias.name.partition(".")[0]:
+             alias.name if alias.asname else alias.name.partition(".")[0] for alias in aliases}
+    used = {f"{bound[node.value.id]}.{node.attr}" for node in nodes
+            if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) in bound}
+    imported = {alias.name for alias in aliases}
+    return {one for one in used if not any(f"{name}.".startswith(f"{one}.") for name in imported)}
+
+
+def test_a_module_imports_what_it_uses_of_pyarrow():
+    """So that it works alone: `import pyarrow` has no `csv` until something imports that."""
+    used = {one for module in MODULES for one in used_submodules(module)}
+    names = [one.removeprefix("pyarrow.") for one in used if re.fullmatch(r"pyarrow\.\w+", one)]
+    code = f"import pyarrow; print([name for name in {names} if not hasattr(pyarrow, name)])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert names and run.stdout == "[]\n"
+
+
 def test_no_modules_import_each_other():
     TopologicalSorter({module: own_imports(module) for module in MODULES}).prepare()
 

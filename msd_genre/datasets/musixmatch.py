@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
+import pyarrow.csv
 from scipy import sparse
 
 from ..files.text import _fields, _read_fields, _repetitions, _TextFile
